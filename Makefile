@@ -1,0 +1,44 @@
+# On a machine with Python 3.11+ and make, every target sets up what it needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help run test lint types docs bench lock clean
+
+help: ## Show what there is to do
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "radgateway needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned dependencies into $(VENV) (about a minute, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(READY) ## Serve the reference app on 127.0.0.1:8090 with embedded defaults
+	@$(BIN)/radgateway serve
+
+test: $(READY) ## Run the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY) ## Check types
+	@$(BIN)/mypy
+
+docs: $(READY) ## Build the documentation into site/
+	@$(BIN)/mkdocs build --strict --quiet
+
+bench: $(READY) ## Measure the gateway against nginx on this machine
+	@$(BIN)/python -m benchmarks
+
+lock: $(READY) ## Pin the dependencies anew (needs uv on the PATH)
+	uv pip compile --quiet pyproject.toml --group dev --extra server --extra redis --extra postgres --extra otlp \
+	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o constraints.txt
+
+clean: ## Remove what was built
+	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,58 @@
+"""Noticing that the client went away while its answer is being made.
+
+Only `receive` tells: a server's `send` returns silently after a disconnect. One watcher owns
+`receive` from the end of the body on and cancels the request's task, so that every upstream call
+ends the same way, streaming or not, before its first byte or after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from radgateway.asgi import Receive
+from radgateway.exchange import Exchange
+
+
+class DisconnectWatch:
+    """`with DisconnectWatch(receive, exchange):` ends the block early when the client leaves.
+
+    Works as `asyncio.timeout` does: the cancellation it started ends at the block, any other
+    passes through. It has no limit of its own; the block it guards has.
+    """
+
+    __slots__ = ("_before", "_exchange", "_fired", "_receive", "_task", "_watcher", "over")
+
+    def __init__(self, receive: Receive, exchange: Exchange) -> None:
+        self._receive = receive
+        self._exchange = exchange
+        self._fired = False
+        self.over = False
+        """Set once the last byte was handed out: a client that leaves after it has it all."""
+
+    def __enter__(self) -> DisconnectWatch:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._before = task.cancelling()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        return self
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self.over:
+            self._fired = self._exchange.disconnected = True
+            self._task.cancel()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._watcher.cancel()
+        if not self._fired:
+            return False
+        ours = self._task.uncancel() <= self._before
+        return ours and kind is not None and issubclass(kind, asyncio.CancelledError)

@@ -1,0 +1,269 @@
+"""The one record of a request: every log line, metric, span and usage row is read from it.
+
+It lives in `scope["state"]["radgateway"]`. Layers copy the scope before they change it and share
+the record, so what an inner layer finds flows outward. Each field names its only writer; nothing
+here is decided twice, so what is reported cannot disagree.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
+
+from radgateway.asgi import Clock, Message, Scope, Send
+
+if TYPE_CHECKING:
+    from radgateway.dialects.base import Dialect
+
+KEY = "radgateway"
+ATTEMPT_KEY = "radgateway.attempt"
+
+UsageSource = Literal["reported", "estimated", "absent"]
+Outcome = Literal[
+    "success", "client_error", "refused", "upstream_error", "interrupted", "client_disconnected"
+]
+
+CLIENT_CLOSED = 499
+"""What a request counts as whose client went away (nginx's convention; never sent)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whose key a request carries. `name` is safe to log and to use as a label; the key is not."""
+
+    name: str
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a request asks for: a row of the table in `surface.py`."""
+
+    route: str
+    """The path's template, usable as a metric label."""
+    api_type: str
+    """chat, responses, messages, embeddings, images, transcriptions, speech or gemini."""
+    dialect: Dialect
+    action: str = ""
+    """Gemini's verb after the colon (`generateContent`), else empty."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one attempt. `None` is unknown, which is not 0."""
+
+    input_tokens: int | None = None
+    """Including the cached ones, whatever the provider's own convention is."""
+    output_tokens: int | None = None
+    """Including reasoning."""
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    source: UsageSource = "reported"
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input and output together, or None while either is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+class Attempt:
+    """One call to one candidate. Created by the router, which writes all but the marked fields."""
+
+    __slots__ = (
+        "connect_s",
+        "cost_usd",
+        "ended",
+        "failure",
+        "first_byte",
+        "model",
+        "price",
+        "provider",
+        "sent",
+        "span_id",
+        "started",
+        "status",
+        "usage",
+        "waited_s",
+    )
+
+    def __init__(self, provider: str, model: str, started: float) -> None:
+        self.provider = provider
+        self.model = model
+        self.started = started
+        self.span_id = ""
+        """16 hex digits that name this attempt to the provider; empty without a trace."""
+        self.status: int | None = None
+        self.first_byte: float | None = None
+        self.ended: float | None = None
+        self.failure: str | None = None
+        """Why it failed, from a closed set of reasons; None while it has not."""
+        self.usage: Usage | None = None
+        self.price: tuple[Decimal, Decimal] | None = None
+        self.cost_usd: Decimal | None = None
+        self.sent = True
+        """False where no byte reached the provider, so trying again is free. By the provider."""
+        self.connect_s: float | None = None
+        """Seconds to a usable connection. By the provider."""
+        self.waited_s = 0.0
+        """Seconds spent waiting for the upstream's bytes. By the provider."""
+
+    def latency_s(self, now: float) -> float:
+        """Seconds from the start to the end, or to now while it runs."""
+        return (self.ended if self.ended is not None else now) - self.started
+
+
+class Exchange:
+    """The record of one request, from its first byte in to its last byte out."""
+
+    __slots__ = (
+        "attempts",
+        "clock",
+        "disconnected",
+        "ended",
+        "error_code",
+        "first_byte",
+        "interrupted",
+        "method",
+        "model",
+        "operation",
+        "principal",
+        "queued_s",
+        "request_id",
+        "sampled",
+        "span_id",
+        "spans",
+        "started",
+        "started_at",
+        "status",
+        "stream",
+        "trace_id",
+    )
+
+    def __init__(self, request_id: str, method: str = "", clock: Clock = time.monotonic) -> None:
+        self.request_id = request_id  # RequestContextMiddleware
+        self.method = method  # RequestContextMiddleware
+        self.clock = clock
+        self.started = clock()  # monotonic seconds
+        self.started_at = time.time()  # Unix seconds
+        self.operation: Operation | None = None  # RequestContextMiddleware
+        self.trace_id = ""  # TracingMiddleware: 32 hex digits
+        self.span_id = ""  # TracingMiddleware: 16 hex digits
+        self.sampled = False  # TracingMiddleware
+        # Finished stages as (name, start, end) in monotonic seconds, appended by the layers that
+        # have a span of their own; None where the request is not sampled. TracingMiddleware.
+        self.spans: list[tuple[str, float, float]] | None = None
+        self.principal: Principal | None = None  # ApiKeyAuth
+        self.queued_s = 0.0  # AdmissionQueue
+        self.model: str | None = None  # ProviderRouter: as the caller named it
+        self.stream = False  # ProviderRouter
+        self.attempts: list[Attempt] = []  # ProviderRouter
+        self.disconnected = False  # whoever consumes `receive`: the client left before the end
+        self.interrupted: str | None = None  # why a begun response was not completed; `end_broken`
+        self.error_code: str | None = None  # errors.answer, or the router for an upstream error
+        self.status: int | None = None  # the send wrapper of `open_exchange`
+        self.first_byte: float | None = None  # the same
+        self.ended: float | None = None  # the same: the last byte was handed to the server
+
+    def begin_attempt(
+        self, provider: str, model: str, price: tuple[Decimal, Decimal] | None
+    ) -> Attempt:
+        """Add the record of an attempt that starts now, with a span id where there is a trace."""
+        attempt = Attempt(provider, model, self.clock())
+        attempt.price = price
+        if self.trace_id:
+            attempt.span_id = f"{random.getrandbits(64):016x}"
+        self.attempts.append(attempt)
+        return attempt
+
+    @property
+    def final(self) -> Attempt | None:
+        """The attempt whose response the caller got."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def route(self) -> str:
+        """The metric label for the path: a known template or `other`."""
+        return self.operation.route if self.operation is not None else "other"
+
+    @property
+    def reported_status(self) -> int:
+        """The status to count: 499 for a client that went away, 500 for no answer at all."""
+        if self.disconnected:
+            return CLIENT_CLOSED
+        return self.status if self.status is not None else 500
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, in one word."""
+        if self.disconnected:
+            return "client_disconnected"
+        if self.interrupted is not None:
+            return "interrupted"
+        status = self.reported_status
+        if status < 400:
+            return "success"
+        if status in (429, 503):
+            return "refused" if self.error_code is not None else "upstream_error"
+        return "client_error" if status < 500 else "upstream_error"
+
+
+current_exchange: ContextVar[Exchange | None] = ContextVar("radgateway.exchange", default=None)
+"""Mirrors the record for log lines alone; nothing decides anything by reading it."""
+
+
+def exchange_of(scope: Scope) -> Exchange | None:
+    """The request's record, or None outside of any gateway layer."""
+    state = scope.get("state")
+    return state.get(KEY) if state is not None else None
+
+
+def attempt_of(scope: Scope) -> Attempt | None:
+    """The attempt an app below the router is serving, or None elsewhere."""
+    state = scope.get("state")
+    return state.get(ATTEMPT_KEY) if state is not None else None
+
+
+def open_exchange(
+    scope: Scope, send: Send, request_id: str, clock: Clock = time.monotonic
+) -> tuple[Scope, Send, Exchange]:
+    """Begin a record: the scope copied with the record in it, and a send that keeps its times.
+
+    The send also names the request id on the response, where there is one.
+    """
+    exchange = Exchange(request_id, scope.get("method", ""), clock)
+    state = scope.get("state")
+    state = {KEY: exchange} if state is None else {**state, KEY: exchange}
+
+    echoed = (b"x-request-id", request_id.encode("latin-1")) if request_id else None
+
+    async def send_recorded(message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
+            await send(message)
+            if exchange.first_byte is None:
+                exchange.first_byte = clock()
+            if not message.get("more_body", False):
+                exchange.ended = clock()
+            return
+        if kind == "http.response.start":
+            exchange.status = message["status"]
+            if echoed is not None:
+                headers = [h for h in message["headers"] if h[0].lower() != b"x-request-id"]
+                message = {**message, "headers": [*headers, echoed]}
+        await send(message)
+
+    return {**scope, "state": state}, send_recorded, exchange
+
+
+def joined(scope: Scope, send: Send) -> tuple[Scope, Send, Exchange]:
+    """The record of the request where there is one, else a new one: so each layer works alone."""
+    exchange = exchange_of(scope)
+    if exchange is not None:
+        return scope, send, exchange
+    return open_exchange(scope, send, request_id="")

@@ -1,0 +1,239 @@
+"""Reading one attempt's response as it passes: is it good, may it be released, what did it cost.
+
+The bytes go on as they came. Only a stream's extra usage event, which exists because we asked for
+it, is taken out where the caller did not ask. For that alone the bytes of an event are kept
+together; otherwise a chunk leaves as soon as it arrives.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from radgateway.asgi import Headers, header, is_event_stream
+from radgateway.dialects.base import Dialect, Event
+from radgateway.dialects.usage import merged
+from radgateway.exchange import Usage
+
+HOLD_MAX = 64 * 1024
+"""Bytes of a response held back at most, before it is released whatever it holds."""
+_EVENT_MAX = 256 * 1024
+"""Bytes of one event looked at; a larger one (an image) passes unread."""
+_TAIL_MAX = 16 * 1024
+"""Bytes kept of the end of a body too large to read whole: usage stands at the end."""
+
+# A line ends in CR LF, LF or CR (WHATWG HTML §9.2.5); CR LF must not count as two.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_OF_INTEREST = re.compile(
+    rb'"usage(?:Metadata)?"\s*:\s*\{'
+    rb'|"error"'
+    rb'|"(?:finish_reason|finishReason)"\s*:\s*"'
+    rb'|"message_stop"|"response\.|\[DONE\]|\.(?:done|completed)"'
+)
+_USAGE = re.compile(rb'"usage(?:Metadata)?"\s*:\s*(?=\{)')
+_decode = msgspec.json.decode
+
+
+class Shape(Enum):
+    """How a body has to be read."""
+
+    EVENTS = "events"
+    """Server-sent events."""
+    WHOLE = "whole"
+    """One JSON document, held until it is whole."""
+    TAIL = "tail"
+    """JSON that streams (Gemini's array): only its end is read, for the usage."""
+    OPAQUE = "opaque"
+    """Bytes that say nothing to us, such as audio."""
+
+
+class Reply:
+    """One response, fed chunk by chunk. Create it when the response starts."""
+
+    __slots__ = (
+        "_dialect",
+        "_hide_usage",
+        "_pending",
+        "_read",
+        "_shape",
+        "_skipping",
+        "complete",
+        "error_text",
+        "failed",
+        "releasable",
+        "usage",
+    )
+
+    def __init__(
+        self, dialect: Dialect, headers: Headers, *, stream: bool, hide_usage: bool
+    ) -> None:
+        self._dialect = dialect
+        self._hide_usage = hide_usage
+        self._pending = b""
+        self._read = 0
+        self._skipping = False
+        self.failed = False
+        """The provider said, inside its 200, that it failed."""
+        self.complete = False
+        """The dialect's own mark of the end was seen."""
+        self.error_text = ""
+        """What the provider said of its failure, shortened."""
+        self.usage: Usage | None = None
+        if is_event_stream(headers):
+            self._shape = Shape.EVENTS
+        elif (header(headers, b"content-type") or b"")[:16].lower() != b"application/json":
+            self._shape = Shape.OPAQUE
+        else:
+            self._shape = Shape.TAIL if stream else Shape.WHOLE
+        self.releasable = self._shape in (Shape.OPAQUE, Shape.TAIL)
+        """Whether the commit point is reached: nothing speaks against releasing it."""
+
+    @property
+    def events(self) -> bool:
+        """Whether it is a stream of events, which can end with an error event."""
+        return self._shape is Shape.EVENTS
+
+    def feed(self, chunk: bytes, *, last: bool) -> bytes:
+        """Take the next bytes; returns those to pass on."""
+        self._read += len(chunk)
+        if self._shape is Shape.EVENTS:
+            chunk = self._feed_events(chunk, last=last)
+        elif self._shape is not Shape.OPAQUE:
+            self._feed_body(chunk, last=last)
+        elif last:
+            self.complete = True
+        if self._read > HOLD_MAX and not self.failed:
+            self.releasable = True
+        return chunk
+
+    def _feed_body(self, chunk: bytes, *, last: bool) -> None:
+        limit = HOLD_MAX if self._shape is Shape.WHOLE else _TAIL_MAX
+        self._pending = (self._pending + chunk if self._pending else chunk)[-limit:]
+        if not last:
+            return
+        if self._shape is Shape.WHOLE and self._read <= HOLD_MAX:
+            payload = _loads(self._pending)
+            self.failed = self._dialect.failed(payload)
+            self.error_text = _error_text(payload) if self.failed else ""
+            self.usage = self._dialect.usage_of(payload)
+        else:
+            self.usage = self._usage_in_tail()
+        self.releasable = not self.failed
+        self.complete = True
+
+    def _usage_in_tail(self) -> Usage | None:
+        found: re.Match[bytes] | None = None
+        for match in _USAGE.finditer(self._pending):
+            found = match
+        if found is None:
+            return None
+        end = _object_end(self._pending, found.end())
+        counts = _loads(self._pending[found.end() : end])
+        name = "usageMetadata" if b"Metadata" in found[0] else "usage"
+        return self._dialect.usage_of({name: counts})
+
+    def _feed_events(self, chunk: bytes, *, last: bool) -> bytes:
+        whole = not self._pending and (chunk.endswith(b"\n\n") or last)
+        if whole and self.releasable and not _OF_INTEREST.search(chunk):
+            # Past the commit point nearly every chunk is this one: complete events with nothing
+            # in them that we need.
+            return chunk
+        buffer = self._pending + chunk if self._pending else chunk
+        if self._skipping:
+            return self._skip(buffer, last=last)
+        out: list[bytes] = []
+        at = 0
+        for match in _EVENT_END.finditer(buffer):
+            event = buffer[at : match.end()]
+            if self._keep(event):
+                out.append(event)
+            at = match.end()
+        rest = buffer[at:]
+        if last:
+            if rest and self._keep(rest):
+                out.append(rest)
+            return b"".join(out) if self._hide_usage else chunk
+        if len(rest) > _EVENT_MAX:
+            self._skipping, self._pending, self.releasable = True, b"", not self.failed
+            return b"".join(out) + rest if self._hide_usage else chunk
+        self._pending = rest
+        return b"".join(out) if self._hide_usage else chunk
+
+    def _skip(self, buffer: bytes, *, last: bool) -> bytes:
+        """Pass an oversized event on unread, up to its end."""
+        match = _EVENT_END.search(buffer)
+        if match is None:
+            # A terminator may be split between two chunks; missing it only delays reading.
+            return buffer
+        self._skipping = False
+        return buffer[: match.end()] + self._feed_events(buffer[match.end() :], last=last)
+
+    def _keep(self, event: bytes) -> bool:
+        """Read one whole event; False where it must not reach the caller."""
+        if self.failed or (self.releasable and not _OF_INTEREST.search(event)):
+            return True
+        data = _data_of(event)
+        if data is None:
+            return True  # a comment, or an event without data
+        if data.strip() == b"[DONE]":
+            self.complete = self.releasable = True
+            return True
+        payload = _loads(data)
+        verdict = self._dialect.judge(payload)
+        if verdict is Event.ERROR:
+            self.failed = True
+            self.error_text = _error_text(payload)
+        elif verdict is Event.END:
+            self.complete = True
+        usage = self._dialect.usage_of(payload)
+        if usage is not None:
+            self.usage = merged(self.usage, usage)
+        if verdict is not Event.PREAMBLE and not self.failed:
+            self.releasable = True
+        return not (self._hide_usage and self._dialect.usage_only(payload))
+
+
+def _data_of(event: bytes) -> bytes | None:
+    """The data of an event, its lines joined (WHATWG HTML §9.2.6), or None."""
+    lines = [
+        line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")
+    ]
+    return b"\n".join(lines) if lines else None
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _object_end(data: bytes, start: int) -> int:
+    """Where the JSON object at `start` ends; counts have no strings with braces in them."""
+    depth = 0
+    for at in range(start, len(data)):
+        byte = data[at]
+        if byte == 0x7B:
+            depth += 1
+        elif byte == 0x7D:
+            depth -= 1
+            if depth == 0:
+                return at + 1
+    return len(data)
+
+
+def _error_text(payload: Any) -> str:
+    """The message of an error as any of the dialects writes it, at most 300 characters."""
+    if isinstance(payload, dict):
+        for place in (payload, payload.get("error"), payload.get("response")):
+            if isinstance(place, dict):
+                inner = place.get("error")
+                message = place.get("message") or (
+                    inner.get("message") if isinstance(inner, dict) else None
+                )
+                if isinstance(message, str):
+                    return message[:300]
+    return "no message"

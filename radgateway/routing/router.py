@@ -1,0 +1,174 @@
+"""ProviderRouter: which provider answers, and which one next if that fails.
+
+It reads the body once, finds the model's candidates, orders them by the model's strategy and tries
+them until one's response reaches the commit point. A candidate whose breaker is open or whose
+bulkhead is full is passed over without costing an attempt. It is the one owner of retries: how
+many attempts may be made is RetryBudget's to say.
+
+Stands innermost of what faces the client, around the providers. Answers `unknown_path`,
+`method_not_allowed`, `unknown_model`, `dialect_mismatch`, `no_provider_available`,
+`retry_budget_exhausted`, what the body is refused for, and the last attempt's failure.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+
+from radgateway.asgi import (
+    ASGIApp,
+    Clock,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    decline,
+    header,
+    route_path,
+)
+from radgateway.body import ClientDisconnected, read_body
+from radgateway.dialects.base import Ask
+from radgateway.disconnect import DisconnectWatch
+from radgateway.errors import Refusal, answer
+from radgateway.exchange import Attempt, Exchange, Operation, joined
+from radgateway.routing import strategies
+from radgateway.routing.dispatch import Dispatch
+from radgateway.routing.models import Candidate, ModelTable, Provider, Route
+from radgateway.routing.session import session_key
+from radgateway.routing.trial import failed_hard
+from radgateway.surface import operation_of
+
+_MAX_BODY_BYTES = 32 * 1024 * 1024
+
+
+class ProviderRouter:
+    """An ASGI app that serves the data plane from a set of providers.
+
+    `providers` maps a name to a `Provider`, or to a bare ASGI app that speaks every dialect;
+    `models` maps what callers ask for to a `Route`, or is a `ModelTable`.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider | ASGIApp],
+        models: ModelTable | Mapping[str, Route],
+        *,
+        max_body_bytes: int = _MAX_BODY_BYTES,
+        body_timeout_s: float = 60.0,
+        rng: random.Random | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._providers = {
+            name: entry if isinstance(entry, Provider) else Provider(entry)
+            for name, entry in providers.items()
+        }
+        self.models = models if isinstance(models, ModelTable) else ModelTable(models)
+        for name, route in self.models.routes.items():
+            for candidate in route.candidates:
+                if candidate.provider not in self._providers:
+                    raise ValueError(
+                        f"model {name!r} names the provider {candidate.provider!r}, "
+                        f"which is none of {sorted(self._providers)}"
+                    )
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+        self._rng = rng or random.Random()
+        self._latencies = strategies.LatencyBook(clock)
+
+    @property
+    def providers(self) -> dict[str, ASGIApp]:
+        """The providers' apps by name; `describe` follows them."""
+        return {name: provider.app for name, provider in self._providers.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await decline(scope, receive, send)
+            return
+        scope, send, exchange = joined(scope, send)
+        try:
+            ask = await self._read(scope, receive, exchange)
+            candidates = self._candidates(scope, ask, exchange)
+            with DisconnectWatch(receive, exchange) as watch:
+
+                async def send_until_over(message: Message) -> None:
+                    if message["type"] == "http.response.body" and not message.get("more_body"):
+                        watch.over = True
+                    await send(message)
+
+                dispatch = Dispatch(scope, send_until_over, exchange, ask, self._learn)
+                try:
+                    await dispatch.run(candidates, self._providers)
+                except Refusal as refusal:
+                    await answer(scope, send_until_over, refusal)
+        except Refusal as refusal:
+            await answer(scope, send, refusal)
+        except ClientDisconnected:
+            exchange.disconnected = True
+
+    async def _read(self, scope: Scope, receive: Receive, exchange: Exchange) -> Ask:
+        path = route_path(scope)
+        operation = exchange.operation
+        if operation is None:
+            operation = exchange.operation = operation_of(path)
+        if operation is None:
+            raise Refusal("unknown_path", "Nothing is served at this path.")
+        if scope["method"] != "POST":
+            raise Refusal(
+                "method_not_allowed", "This path takes POST.", headers=[(b"allow", b"POST")]
+            )
+        body = await read_body(
+            scope, receive, limit_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s
+        )
+        content_type = header(scope["headers"], b"content-type") or b""
+        ask = operation.dialect.read(path, content_type, body)
+        exchange.model, exchange.stream = ask.model, ask.stream
+        return ask
+
+    def _candidates(self, scope: Scope, ask: Ask, exchange: Exchange) -> Sequence[Candidate]:
+        route = self.models.find(ask.model)
+        if route is None:
+            raise Refusal(
+                "unknown_model",
+                f"The model {ask.model!r} is not served here; GET /v1/models lists those that are.",
+            )
+        operation = exchange.operation
+        assert operation is not None
+        spoken = [c for c in route.candidates if self._speaks(c, operation)]
+        if not spoken:
+            raise self._mismatch(ask.model, route, operation)
+        if len(spoken) == 1:
+            return spoken
+
+        def session() -> bytes:
+            return session_key(scope, ask.model, ask.body, ask.content_type)
+
+        order = strategies.BY_NAME[route.strategy]
+        return order(spoken, self._rng, self._latencies, session)
+
+    def _speaks(self, candidate: Candidate, operation: Operation) -> bool:
+        dialects = self._providers[candidate.provider].dialects
+        return dialects is None or operation.dialect.name in dialects
+
+    def _mismatch(self, model: str, route: Route, operation: Operation) -> Refusal:
+        # Translating between dialects would begin here: with the caller's and a candidate's.
+        theirs = sorted(
+            {
+                name
+                for candidate in route.candidates
+                for name in self._providers[candidate.provider].dialects or ()
+            }
+        )
+        return Refusal(
+            "dialect_mismatch",
+            f"This path speaks {operation.dialect.name}, but the providers of the model "
+            f"{model!r} speak {', '.join(theirs)}; call it through that API.",
+        )
+
+    def _learn(self, attempt: Attempt) -> None:
+        if failed_hard(attempt):
+            self._latencies.observe(attempt.provider, attempt.model, None)
+        elif attempt.first_byte is not None:
+            first_byte_s = attempt.first_byte - attempt.started
+            self._latencies.observe(attempt.provider, attempt.model, first_byte_s)

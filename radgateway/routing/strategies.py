@@ -1,0 +1,155 @@
+"""In which order a model's candidates are tried. Pure functions of what is known at that moment.
+
+Every strategy returns all candidates: the first is the choice, the rest are where a failover goes.
+Health is not judged here; the router passes over a candidate whose breaker is open, so a sticky
+session yields to it and returns when it closes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+from radgateway.asgi import Clock
+from radgateway.routing.models import Candidate, StrategyName
+
+_FAILED_S = 10.0
+"""What a failed attempt counts as, in seconds to the first byte: bad news, not the end."""
+
+
+class LatencyBook:
+    """An EWMA of the time to first byte per candidate, decaying with time, not with calls.
+
+    A peak raises it at once and it falls with the time constant `decay_s` (Finagle's peak EWMA):
+    a provider that slows down is left within one call, and forgiven gradually. Entries are of
+    configured candidates, so their number is bounded by the configuration; a wildcard's are
+    bounded by `max_entries`.
+    """
+
+    def __init__(self, clock: Clock, decay_s: float = 10.0, max_entries: int = 10_000) -> None:
+        if decay_s <= 0:
+            raise ValueError(f"decay_s must be more than 0 seconds, not {decay_s!r}")
+        self._clock = clock
+        self._decay_s = decay_s
+        self._max_entries = max_entries
+        self._known: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def observe(self, provider: str, model: str, first_byte_s: float | None) -> None:
+        """Record an attempt: its seconds to the first byte, or None for a failure."""
+        key, now = (provider, model), self._clock()
+        seconds = _FAILED_S if first_byte_s is None else first_byte_s
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= self._max_entries:
+                self._known.clear()
+            self._known[key] = (seconds, now)
+            return
+        old, at = known
+        if seconds >= old:
+            self._known[key] = (seconds, now)
+            return
+        keep = math.exp(-(now - at) / self._decay_s)
+        self._known[key] = (old * keep + seconds * (1 - keep), now)
+
+    def expect_s(self, candidate: Candidate) -> float:
+        """Expected seconds to the first byte; 0 for one never tried, so that it gets tried."""
+        known = self._known.get((candidate.provider, candidate.model))
+        return known[0] if known is not None else 0.0
+
+
+Strategy = Callable[
+    [Sequence[Candidate], random.Random, LatencyBook, Callable[[], bytes]], Sequence[Candidate]
+]
+"""(candidates, random source, latencies, the session's key on demand) -> order of trial."""
+
+
+def priority(
+    candidates: Sequence[Candidate],
+    rng: random.Random,
+    latencies: LatencyBook,
+    session: Callable[[], bytes],
+) -> Sequence[Candidate]:
+    """Highest weight first; as configured among equals. The original gateway's meaning."""
+    return sorted(candidates, key=_negative_weight)
+
+
+def weighted(
+    candidates: Sequence[Candidate],
+    rng: random.Random,
+    latencies: LatencyBook,
+    session: Callable[[], bytes],
+) -> Sequence[Candidate]:
+    """Each first in proportion to its weight, and so on among the rest (Efraimidis, Spirakis)."""
+    return sorted(candidates, key=lambda c: -math.log(1.0 - rng.random()) / c.weight)
+
+
+def least_latency(
+    candidates: Sequence[Candidate],
+    rng: random.Random,
+    latencies: LatencyBook,
+    session: Callable[[], bytes],
+) -> Sequence[Candidate]:
+    """The better of two random ones first (Mitzenmacher), the rest by expected first byte.
+
+    Two choices rather than the best of all: replicas that share no state would otherwise all
+    turn to the same candidate at the same moment.
+    """
+    by_latency = sorted(candidates, key=latencies.expect_s)
+    if len(by_latency) > 2:
+        pair = rng.sample(range(len(by_latency)), 2)
+        by_latency.insert(0, by_latency.pop(min(pair)))
+    return by_latency
+
+
+def least_cost(
+    candidates: Sequence[Candidate],
+    rng: random.Random,
+    latencies: LatencyBook,
+    session: Callable[[], bytes],
+) -> Sequence[Candidate]:
+    """Cheapest first by input plus output price; an unknown price comes last, it is not free."""
+    return sorted(candidates, key=_cost)
+
+
+def sticky(
+    candidates: Sequence[Candidate],
+    rng: random.Random,
+    latencies: LatencyBook,
+    session: Callable[[], bytes],
+) -> Sequence[Candidate]:
+    """Weighted rendezvous hashing of the session: every replica picks alike without shared state.
+
+    Removing a candidate moves only its own sessions (Thaler, Ravishankar; weights after Schindler).
+    """
+    key = session()
+    return sorted(candidates, key=lambda c: _rendezvous(key, c))
+
+
+BY_NAME: dict[StrategyName, Strategy] = {
+    "priority": priority,
+    "weighted": weighted,
+    "least_latency": least_latency,
+    "least_cost": least_cost,
+    "sticky": sticky,
+}
+
+
+def _negative_weight(candidate: Candidate) -> float:
+    return -candidate.weight
+
+
+def _cost(candidate: Candidate) -> Decimal:
+    if candidate.price is None:
+        return Decimal("Infinity")
+    return candidate.price[0] + candidate.price[1]
+
+
+def _rendezvous(key: bytes, candidate: Candidate) -> float:
+    # blake2b, not hash(): Python's is salted per process, and replicas must agree.
+    name = f"{candidate.provider}\0{candidate.model}".encode()
+    digest = hashlib.blake2b(key + b"\0" + name, digest_size=8).digest()
+    uniform = (int.from_bytes(digest) + 1) / (2**64 + 1)
+    return -math.log(uniform) / candidate.weight

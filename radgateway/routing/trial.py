@@ -1,0 +1,249 @@
+"""One attempt at one candidate: its response held back until it may be released, or discarded.
+
+This is the commit point. What an attempt sends is kept here, within a bound, until the reading of
+it (`reply.py`) says that nothing speaks against it; then it goes out and every later byte follows
+at once. An attempt that fails before that has sent nothing outward, so another can be tried.
+"""
+
+from __future__ import annotations
+
+from radgateway.asgi import Clock, Headers, Message, Scope, Send, StreamBroken, header, without
+from radgateway.dialects.base import Dialect
+from radgateway.errors import CATALOGUE, SOURCE_UPSTREAM, Refusal, end_broken
+from radgateway.exchange import Attempt, Exchange, Usage
+from radgateway.routing.reply import Reply
+from radgateway.usage.prices import cost_usd
+
+FAILOVER_STATUSES = frozenset({401, 403, 408, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+"""Answers another provider may do better on. 401 and 403 are about our credential, not the
+caller's, whom this gateway has let in; 529 is Anthropic's word for overloaded."""
+
+_ERROR_MAX = 1024 * 1024
+"""Bytes of an error answer kept for the case that no other attempt succeeds."""
+
+_FRAMING = frozenset({b"content-length"})
+
+_TEXTS = {
+    "upstream_stream_error": "The provider {0} reported an error before any content: {1}",
+    "upstream_truncated": "The provider {0} ended its answer before it was complete.",
+    "upstream_connection_lost": "The connection to the provider {0} broke off.",
+    "idle_timeout": "The provider {0} stopped sending before its answer was complete.",
+    "total_timeout": "The provider {0} took longer than allowed for the whole answer.",
+}
+
+
+_NEUTRAL: frozenset[str] = frozenset({"bulkhead_full", "breaker_open"})
+"""Our own refusals, which say nothing about the provider."""
+
+
+class Trial:
+    """An attempt under way. `send` is the ASGI send that its provider gets."""
+
+    __slots__ = (
+        "_clock",
+        "_dialect",
+        "_exchange",
+        "_held",
+        "_held_bytes",
+        "_hide_usage",
+        "_out",
+        "_scope",
+        "_start",
+        "_stream",
+        "attempt",
+        "finished",
+        "released",
+        "reply",
+    )
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        exchange: Exchange,
+        scope: Scope,
+        send: Send,
+        dialect: Dialect,
+        *,
+        stream: bool,
+        hide_usage: bool,
+    ) -> None:
+        self.attempt = attempt
+        self.reply: Reply | None = None
+        self.released = False
+        """The caller has its first byte; nothing can be taken back."""
+        self.finished = False
+        """The response's last message was seen."""
+        self._exchange = exchange
+        self._clock: Clock = exchange.clock
+        self._scope = scope
+        self._out = send
+        self._dialect = dialect
+        self._stream = stream
+        self._hide_usage = hide_usage
+        self._start: Message | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the provider's response."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            if self.reply is not None:
+                await self._answer_part(message, self.reply)
+            else:
+                await self._error_part(message)
+        elif kind == "http.response.start":
+            await self._begin(message)
+        elif self.released:
+            await self._out(message)
+
+    async def _begin(self, message: Message) -> None:
+        status: int = message["status"]
+        attempt = self.attempt
+        attempt.status = status
+        self._start = message
+        if status < 300:
+            self.reply = Reply(
+                self._dialect,
+                message["headers"],
+                stream=self._stream,
+                hide_usage=self._hide_usage,
+            )
+        elif status in FAILOVER_STATUSES or status >= 500:
+            attempt.failure = attempt.failure or _reason(status)
+
+    async def _answer_part(self, message: Message, reply: Reply) -> None:
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        if self.attempt.first_byte is None:
+            self.attempt.first_byte = self._clock()
+        out = reply.feed(body, last=not more)
+        if not more:
+            self._judge_end(reply)
+        if self.released:
+            await self._pass_on(message, out, more, same=out is body)
+            return
+        if out:
+            self._held.append(out)
+        if reply.releasable and (more or self.attempt.failure is None):
+            await self._release(more)
+
+    def _judge_end(self, reply: Reply) -> None:
+        self.finished = True
+        attempt = self.attempt
+        if reply.failed:
+            attempt.failure = attempt.failure or "upstream_stream_error"
+        elif reply.events and not reply.complete:
+            attempt.failure = attempt.failure or "upstream_truncated"
+
+    async def _pass_on(self, message: Message, out: bytes, more: bool, *, same: bool) -> None:
+        failure = self.attempt.failure
+        if not more and failure is not None:
+            self._exchange.interrupted = failure
+            if self.reply is not None and not self.reply.failed:
+                # It ended as if it were whole. The caller must not take it for that.
+                if out:
+                    await self._body(out, more=True)
+                await end_broken(self._scope, self._out, self.refusal(), events=True)
+                return
+        if same:
+            await self._out(message)
+        elif out or not more:
+            await self._body(out, more=more)
+
+    async def _error_part(self, message: Message) -> None:
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        self.finished = not more
+        if self.released:
+            await self._out(message)
+            return
+        self._held.append(body)
+        self._held_bytes += len(body)
+        if self.attempt.failure is None:
+            # The caller's own mistake, as the provider words it: no other attempt would help.
+            await self._release(more)
+        elif self._held_bytes > _ERROR_MAX:
+            raise StreamBroken("upstream_bad_response")
+
+    async def _release(self, more: bool) -> None:
+        assert self._start is not None
+        self.released = True
+        headers = self._response_headers(self._start["headers"])
+        await self._out({**self._start, "headers": headers})
+        held, self._held = b"".join(self._held), []
+        await self._body(held, more=more)
+
+    def _response_headers(self, headers: Headers) -> Headers:
+        own = self._own_headers()
+        if self._hide_usage:
+            headers = without(headers, _FRAMING)
+        if (self.attempt.status or 0) >= 400:
+            if header(headers, b"x-radgateway-error-source") is None:
+                own.append(SOURCE_UPSTREAM)
+            else:
+                self._exchange.error_code = self.attempt.failure
+        return [*headers, *own]
+
+    def _own_headers(self) -> Headers:
+        return [
+            (b"x-radgateway-provider", self.attempt.provider.encode("latin-1", "replace")),
+            (b"x-radgateway-attempts", b"%d" % len(self._exchange.attempts)),
+        ]
+
+    async def _body(self, body: bytes, *, more: bool) -> None:
+        await self._out({"type": "http.response.body", "body": body, "more_body": more})
+
+    def broken(self, reason: str) -> None:
+        """The provider's response broke off and can't be finished."""
+        attempt = self.attempt
+        attempt.failure = attempt.failure or (
+            reason if reason in CATALOGUE else "upstream_connection_lost"
+        )
+        if self.released:
+            self._exchange.interrupted = attempt.failure
+
+    def close(self) -> None:
+        """The attempt is over: settle what it cost."""
+        attempt = self.attempt
+        attempt.ended = self._clock()
+        if self.reply is not None:
+            attempt.usage = self.reply.usage or Usage(source="absent")
+            attempt.cost_usd = cost_usd(attempt.usage, attempt.price)
+
+    async def deliver(self) -> None:
+        """No other attempt will be made: give the caller what this one came to."""
+        if self.finished and self._start is not None and self.reply is None:
+            await self._release(more=False)
+            return
+        if self.finished and self.reply is not None and not self.reply.events:
+            # An error body under a 200: its words are kept, its status would be a lie.
+            assert self._start is not None
+            self._start = {**self._start, "status": 502}
+            self.attempt.status = 502
+            await self._release(more=False)
+            return
+        raise self.refusal()
+
+    def refusal(self) -> Refusal:
+        """The failure as an answer of ours."""
+        code = self.attempt.failure or "upstream_error"
+        if code not in CATALOGUE:
+            code = "upstream_error"
+        text = _TEXTS.get(code, "The provider {0} failed ({1}).")
+        detail = (self.reply.error_text if self.reply is not None else "") or code
+        return Refusal(
+            code,
+            text.format(self.attempt.provider, detail),
+            headers=self._own_headers(),
+        )
+
+
+def _reason(status: int) -> str:
+    """A failed status as a reason from a closed set."""
+    return f"http_{status}" if status in FAILOVER_STATUSES else "http_5xx"
+
+
+def failed_hard(attempt: Attempt) -> bool:
+    """Whether a failure says something about the provider's speed or health."""
+    return attempt.failure is not None and attempt.failure not in _NEUTRAL

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from radgateway.dialects import AnthropicMessages, Gemini, OpenAIChat, OpenAIResponses
+from radgateway.exchange import Usage
+from radgateway.routing.reply import HOLD_MAX, Reply
+
+SSE = [(b"content-type", b"text/event-stream; charset=utf-8")]
+JSON = [(b"content-type", b"application/json")]
+
+
+def event(payload: Any, name: str = "", end: str = "\n") -> bytes:
+    """One server-sent event."""
+    head = f"event: {name}{end}" if name else ""
+    data = payload if isinstance(payload, str) else json.dumps(payload)
+    return f"{head}data: {data}{end}{end}".encode()
+
+
+def chat(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    """An OpenAI chat chunk."""
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}], "usage": None}
+
+
+CHAT_USAGE = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
+CHAT = [
+    event(chat({"role": "assistant", "content": ""})),
+    event(chat({"content": 'say "usage": {} \n\n'})),
+    event(chat({"content": "é"})),
+    event(chat({}, "stop")),
+    event(CHAT_USAGE),
+    event("[DONE]"),
+]
+
+
+def read(reply: Reply, chunks: list[bytes]) -> bytes:
+    """Feed a whole response."""
+    return b"".join(reply.feed(c, last=i == len(chunks) - 1) for i, c in enumerate(chunks))
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    """The data in pieces."""
+    at = sorted({min(cut, len(data)) for cut in cuts})
+    return [data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True)]
+
+
+@given(
+    cuts=st.lists(st.integers(0, 1200), max_size=30),
+    hide=st.booleans(),
+    crlf=st.booleans(),
+)
+def test_any_split_gives_the_same_bytes_and_usage(cuts: list[int], hide: bool, crlf: bool) -> None:
+    """Where the network cuts a stream changes neither what the caller gets nor what is counted."""
+    events = [e.replace(b"\n", b"\r\n") if crlf else e for e in CHAT]
+    whole = b"".join(events)
+    reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=hide)
+    out = read(reply, split(whole, cuts))
+    expected = b"".join(e for i, e in enumerate(events) if not (hide and i == 4))
+    assert out == expected
+    assert reply.usage == Usage(input_tokens=3, output_tokens=5)
+    assert reply.complete
+    assert reply.releasable
+    assert not reply.failed
+
+
+@given(data=st.binary(max_size=400), cuts=st.lists(st.integers(0, 400), max_size=8))
+def test_arbitrary_bytes_pass_unchanged(data: bytes, cuts: list[int]) -> None:
+    """A stream that makes no sense to us still reaches the caller to the byte."""
+    for headers in (SSE, JSON, []):
+        for dialect in (OpenAIChat(), OpenAIResponses(), AnthropicMessages(), Gemini()):
+            reply = Reply(dialect, headers, stream=True, hide_usage=False)
+            assert read(reply, split(data, cuts)) == data
+
+
+def test_the_preamble_is_held_and_content_releases() -> None:
+    """A role alone promises nothing; the first content is the commit point."""
+    reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=False)
+    reply.feed(CHAT[0], last=False)
+    assert not reply.releasable
+    reply.feed(CHAT[1], last=False)
+    assert reply.releasable
+
+
+RESPONSES_PREAMBLE = [
+    event({"type": "response.created", "response": {"error": None}}, "response.created"),
+    event({"type": "response.in_progress"}, "response.in_progress"),
+]
+ANTHROPIC_PREAMBLE = [
+    event({"type": "message_start", "message": {"usage": {"input_tokens": 4}}}, "message_start"),
+    event({"type": "ping"}, "ping"),
+]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "preamble", "failure"),
+    [
+        (OpenAIChat(), CHAT[:1], event({"error": {"message": "boom"}})),
+        (
+            OpenAIResponses(),
+            RESPONSES_PREAMBLE,
+            event({"type": "response.failed", "response": {"error": {"message": "boom"}}}),
+        ),
+        (
+            AnthropicMessages(),
+            ANTHROPIC_PREAMBLE,
+            event({"type": "error", "error": {"type": "overloaded_error", "message": "boom"}}),
+        ),
+        (Gemini(), [], event({"error": {"code": 500, "message": "boom"}})),
+    ],
+)
+def test_an_error_event_before_content_fails_the_attempt(
+    dialect: Any, preamble: list[bytes], failure: bytes
+) -> None:
+    """Nothing was released yet, so another provider can be tried."""
+    reply = Reply(dialect, SSE, stream=True, hide_usage=False)
+    read(reply, [*preamble, failure])
+    assert reply.failed
+    assert not reply.releasable
+    assert reply.error_text == "boom"
+
+
+def test_a_stream_that_ends_early_is_not_complete() -> None:
+    """Only the dialect's own mark makes a stream whole."""
+    reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=False)
+    read(reply, CHAT[:3])
+    assert reply.releasable
+    assert not reply.complete
+
+
+def test_anthropic_usage_is_put_together_from_both_events() -> None:
+    """Input comes first and output last; cached tokens count as input."""
+    start = {"input_tokens": 4, "cache_read_input_tokens": 10, "output_tokens": 1}
+    events = [
+        event({"type": "message_start", "message": {"usage": start}}, "message_start"),
+        event({"type": "content_block_delta", "delta": {"text": "hi"}}, "content_block_delta"),
+        event({"type": "message_delta", "usage": {"output_tokens": 7}}, "message_delta"),
+        event({"type": "message_stop"}, "message_stop"),
+    ]
+    reply = Reply(AnthropicMessages(), SSE, stream=True, hide_usage=False)
+    read(reply, events)
+    assert reply.usage == Usage(input_tokens=14, output_tokens=7, cached_tokens=10)
+    assert reply.complete
+
+
+def test_a_whole_answer_is_held_until_it_is_whole() -> None:
+    """A body cut in the middle is still ours to discard."""
+    body = json.dumps({"usage": {"prompt_tokens": 1, "completion_tokens": 2}}).encode()
+    reply = Reply(OpenAIChat(), JSON, stream=False, hide_usage=False)
+    reply.feed(body[:10], last=False)
+    assert not reply.releasable
+    reply.feed(body[10:], last=True)
+    assert reply.releasable
+    assert reply.usage == Usage(input_tokens=1, output_tokens=2)
+
+
+def test_an_error_body_under_a_200_is_a_failure() -> None:
+    """Some providers answer 200 and put the error inside."""
+    reply = Reply(OpenAIChat(), JSON, stream=False, hide_usage=False)
+    read(reply, [b'{"error":{"message":"no capacity"}}'])
+    assert reply.failed
+    assert reply.error_text == "no capacity"
+
+
+@given(size=st.integers(HOLD_MAX - 50, HOLD_MAX + 50), cuts=st.lists(st.integers(0, 70_000)))
+def test_usage_is_found_at_the_end_of_a_large_answer(size: int, cuts: list[int]) -> None:
+    """A body too large to hold passes on at once, and its usage is read from its tail."""
+    usage = b'"usage":{"prompt_tokens":8,"total_tokens":8}}'
+    body = b'{"data":"' + b"x" * size + b'",' + usage
+    reply = Reply(OpenAIChat(), JSON, stream=False, hide_usage=False)
+    assert read(reply, split(body, cuts)) == body
+    assert reply.usage == Usage(input_tokens=8, output_tokens=0)
+    assert reply.releasable
+
+
+def test_geminis_json_array_streams() -> None:
+    """Without alt=sse the stream is one JSON array: released at once, usage from its end."""
+    reply = Reply(Gemini(), JSON, stream=True, hide_usage=False)
+    assert reply.releasable
+    read(
+        reply,
+        [
+            b'[{"usageMetadata": {"promptTokenCount": 1}},\n',
+            b'{"usageMetadata": {"promptTokenCount": 2, "candidatesTokenCount": 3}}]',
+        ],
+    )
+    assert reply.usage == Usage(input_tokens=2, output_tokens=3)
+
+
+def test_an_oversized_event_passes_without_being_held() -> None:
+    """An event larger than we look at (an image) goes on as it comes; later ones are read."""
+    big = event(chat({"content": "x" * 400_000}))
+    reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=True)
+    chunks = [big[i : i + 50_000] for i in range(0, len(big), 50_000)]
+    assert read(reply, [*chunks, *CHAT[3:]]) == big + CHAT[3] + CHAT[5]
+    assert reply.usage == Usage(input_tokens=3, output_tokens=5)

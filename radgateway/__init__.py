@@ -1,1 +1,144 @@
+"""radgateway: a gateway for AI model APIs, made of pure-ASGI components.
+
+Each name is imported when it is first used, so an app that takes one component pays for one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radgateway.app import create_gateway
+    from radgateway.asgi import StreamBroken
+    from radgateway.composition import compose, describe
+    from radgateway.config import ConfigError, GatewayConfig, load_config
+    from radgateway.errors import Refusal, answer
+    from radgateway.exchange import Attempt, Exchange, Principal, Usage, attempt_of, exchange_of
+    from radgateway.gateway import Gateway
+    from radgateway.inbound.admission import AdmissionQueue
+    from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
+    from radgateway.inbound.drain import Drain, DrainGuard
+    from radgateway.inbound.rate_limit import RateLimiter
+    from radgateway.inbound.request_context import RequestContextMiddleware
+    from radgateway.provider.breaker import BreakerConfig, BreakerPolicy, CircuitBreaker
+    from radgateway.provider.bulkhead import Bulkhead
+    from radgateway.provider.deadline import Deadline
+    from radgateway.provider.faults import FaultInjector, Faults
+    from radgateway.provider.http import HTTPProvider
+    from radgateway.provider.mock import MockConfig, MockProvider
+    from radgateway.routing.models import Candidate, ModelTable, Provider, Route
+    from radgateway.routing.retry_budget import RetryBudget, RetryBudgetConfig, TokenBudget
+    from radgateway.routing.router import ProviderRouter
+    from radgateway.telemetry.exposition import MetricsEndpoint
+    from radgateway.telemetry.instruments import Instruments
+    from radgateway.telemetry.metrics import MetricsMiddleware
+    from radgateway.telemetry.tracing import TracingMiddleware
+    from radgateway.upstream.connect import connect
+    from radgateway.upstream.httpx_upstream import HTTPXUpstream
+    from radgateway.upstream.interface import Timeouts, Upstream
+    from radgateway.usage.ledger import MemoryLedger, SQLiteLedger
+    from radgateway.usage.recorder import UsageRecorder
+    from radgateway.usage.writer import UsageWriter
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "app": "create_gateway",
+    "asgi": "StreamBroken",
+    "composition": "compose describe",
+    "config": "ConfigError GatewayConfig load_config",
+    "errors": "Refusal answer",
+    "exchange": "Attempt Exchange Principal Usage attempt_of exchange_of",
+    "gateway": "Gateway",
+    "inbound.admission": "AdmissionQueue",
+    "inbound.auth": "ApiKeyAuth ApiKeys",
+    "inbound.drain": "Drain DrainGuard",
+    "inbound.rate_limit": "RateLimiter",
+    "inbound.request_context": "RequestContextMiddleware",
+    "provider.breaker": "BreakerConfig BreakerPolicy CircuitBreaker",
+    "provider.bulkhead": "Bulkhead",
+    "provider.deadline": "Deadline",
+    "provider.faults": "FaultInjector Faults",
+    "provider.http": "HTTPProvider",
+    "provider.mock": "MockConfig MockProvider",
+    "routing.models": "Candidate ModelTable Provider Route",
+    "routing.retry_budget": "RetryBudget RetryBudgetConfig TokenBudget",
+    "routing.router": "ProviderRouter",
+    "telemetry.exposition": "MetricsEndpoint",
+    "telemetry.instruments": "Instruments",
+    "telemetry.metrics": "MetricsMiddleware",
+    "telemetry.tracing": "TracingMiddleware",
+    "upstream.connect": "connect",
+    "upstream.httpx_upstream": "HTTPXUpstream",
+    "upstream.interface": "Timeouts Upstream",
+    "usage.ledger": "MemoryLedger SQLiteLedger",
+    "usage.recorder": "UsageRecorder",
+    "usage.writer": "UsageWriter",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "AdmissionQueue",
+    "ApiKeyAuth",
+    "ApiKeys",
+    "Attempt",
+    "BreakerConfig",
+    "BreakerPolicy",
+    "Bulkhead",
+    "Candidate",
+    "CircuitBreaker",
+    "ConfigError",
+    "Deadline",
+    "Drain",
+    "DrainGuard",
+    "Exchange",
+    "FaultInjector",
+    "Faults",
+    "Gateway",
+    "GatewayConfig",
+    "HTTPProvider",
+    "HTTPXUpstream",
+    "Instruments",
+    "MemoryLedger",
+    "MetricsEndpoint",
+    "MetricsMiddleware",
+    "MockConfig",
+    "MockProvider",
+    "ModelTable",
+    "Principal",
+    "Provider",
+    "ProviderRouter",
+    "RateLimiter",
+    "Refusal",
+    "RequestContextMiddleware",
+    "RetryBudget",
+    "RetryBudgetConfig",
+    "Route",
+    "SQLiteLedger",
+    "StreamBroken",
+    "Timeouts",
+    "TokenBudget",
+    "TracingMiddleware",
+    "Upstream",
+    "Usage",
+    "UsageRecorder",
+    "UsageWriter",
+    "answer",
+    "attempt_of",
+    "compose",
+    "connect",
+    "create_gateway",
+    "describe",
+    "exchange_of",
+    "load_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'radgateway' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"radgateway.{home}"), name)
+    globals()[name] = value
+    return value

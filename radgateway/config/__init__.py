@@ -1,0 +1,50 @@
+"""Configuration: one tree of frozen values from a file, the environment, and defaults."""
+
+from radgateway.config.load import Source, default_config, load_config, resolve_secrets
+from radgateway.config.problems import ConfigError, Problem
+from radgateway.config.schema import (
+    AdminKeyConfig,
+    AdmissionConfig,
+    CandidateConfig,
+    GatewayConfig,
+    KeyConfig,
+    ModelConfig,
+    PriceConfig,
+    ProviderConfig,
+    RetryBudgetConfig,
+    ServerConfig,
+    StorageConfig,
+    TelemetryConfig,
+    TimeoutsConfig,
+    TracingConfig,
+    UpstreamConfig,
+)
+from radgateway.config.secrets import Dsn, Secret
+from radgateway.config.show import effective
+
+__all__ = [
+    "AdminKeyConfig",
+    "AdmissionConfig",
+    "CandidateConfig",
+    "ConfigError",
+    "Dsn",
+    "GatewayConfig",
+    "KeyConfig",
+    "ModelConfig",
+    "PriceConfig",
+    "Problem",
+    "ProviderConfig",
+    "RetryBudgetConfig",
+    "Secret",
+    "ServerConfig",
+    "Source",
+    "StorageConfig",
+    "TelemetryConfig",
+    "TimeoutsConfig",
+    "TracingConfig",
+    "UpstreamConfig",
+    "default_config",
+    "effective",
+    "load_config",
+    "resolve_secrets",
+]

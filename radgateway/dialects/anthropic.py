@@ -34,6 +34,7 @@ class AnthropicMessages:
     """POST /v1/messages."""
 
     name = "anthropic-messages"
+    streams_json = False
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """Read the model and `stream`."""

@@ -47,6 +47,8 @@ class Dialect(Protocol):
 
     name: str
     """openai-chat, openai-responses, openai, anthropic-messages or gemini; safe as a label."""
+    streams_json: bool
+    """Whether a stream may also come as one JSON document that grows (Gemini's array)."""
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """Find the model and whether the answer is to stream. Raises `Refusal` (400, 415)."""

@@ -54,6 +54,7 @@ class Gemini:
     """POST /v1beta/models/{model}:{action}."""
 
     name = "gemini"
+    streams_json = True
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """The model and the verb come from the path; the body is only checked to be an object."""

@@ -31,6 +31,7 @@ class OpenAI:
     """Embeddings, images and audio: one answer to one request, or bytes, or a stream of events."""
 
     name = "openai"
+    streams_json = False
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """Read a JSON body or, for transcriptions, a multipart form."""

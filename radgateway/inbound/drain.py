@@ -10,45 +10,60 @@ import asyncio
 
 from radgateway.asgi import ASGIApp, Receive, Scope, Send
 from radgateway.errors import Refusal, answer
+from radgateway.exchange import Exchange, joined
 
 
 class Drain:
-    """Counts the work in flight and says whether more may come."""
+    """Knows the work in flight and says whether more may come."""
 
     def __init__(self) -> None:
-        self.in_flight = 0
         self.draining = False
-        self._idle: asyncio.Event | None = None
+        self._work: set[Exchange] = set()
+        self._left = asyncio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being served."""
+        return len(self._work)
+
+    @property
+    def streams(self) -> int:
+        """How many of them are streams, which may take minutes."""
+        return sum(exchange.stream for exchange in self._work)
 
     def begin(self) -> None:
         """Refuse new work from now on. Calling it again changes nothing."""
         self.draining = True
 
-    def enter(self) -> bool:
-        """Count a piece of work in; False where it must be refused."""
+    def enter(self, exchange: Exchange) -> bool:
+        """Count a request in; False where it must be refused."""
         if self.draining:
             return False
-        self.in_flight += 1
+        self._work.add(exchange)
         return True
 
-    def leave(self) -> None:
-        """Count a piece of work out."""
-        self.in_flight -= 1
-        if self.in_flight == 0 and self._idle is not None:
-            self._idle.set()
+    def leave(self, exchange: Exchange) -> None:
+        """Count a request out."""
+        self._work.discard(exchange)
+        self._left.set()
 
-    async def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until nothing is in flight; False if `timeout_s` seconds were not enough."""
-        if self.in_flight == 0:
-            return True
-        self._idle = asyncio.Event()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        finally:
-            self._idle = None
+    async def wait_idle(self, timeout_s: float, stream_timeout_s: float | None = None) -> bool:
+        """Wait until nothing is in flight; False if the time was not enough.
+
+        Plain requests get `timeout_s` seconds, streams `stream_timeout_s` (the same where None).
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        streams_until = until if stream_timeout_s is None else loop.time() + stream_timeout_s
+        while self._work:
+            limit = max(until, streams_until) if self.streams else until
+            self._left.clear()
+            try:
+                async with asyncio.timeout_at(limit):
+                    await self._left.wait()
+            except TimeoutError:
+                if not self.streams or loop.time() >= max(until, streams_until):
+                    return False
         return True
 
 
@@ -65,7 +80,8 @@ class DrainGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if not self.drain.enter():
+        scope, send, exchange = joined(scope, send)
+        if not self.drain.enter(exchange):
             refusal = Refusal(
                 "draining",
                 "This instance is shutting down; another one will answer.",
@@ -77,4 +93,4 @@ class DrainGuard:
         try:
             await self.app(scope, receive, send)
         finally:
-            self.drain.leave()
+            self.drain.leave(exchange)

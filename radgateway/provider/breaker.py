@@ -21,6 +21,7 @@ import pybreaker
 from radgateway.asgi import ASGIApp, Clock, Message, Receive, Scope, Send
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Attempt, attempt_of, exchange_of
+from radgateway.provider.call_window import CallWindow
 
 State = Literal["closed", "open", "half_open"]
 Verdict = Literal["ok", "fail", "ignore"]
@@ -56,7 +57,7 @@ class BreakerConfig:
     open_s: float = 30.0
     """Seconds an open circuit refuses before the first probe."""
     half_open_calls: int = 2
-    """Probes let through at once, and the successes that close the circuit, at least 1."""
+    """Probes let through, all of which must succeed to close the circuit, at least 1."""
     half_open_max_s: float = 60.0
     """Seconds after which unsettled probes no longer block new ones. A probe is settled when its
     stream ends, and one that never settles must not close the provider off for good."""
@@ -74,48 +75,6 @@ class BreakerConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be over 0, not {value}")
-
-
-class Window:
-    """Counts of the last `length_s` seconds, in buckets of one second with running sums."""
-
-    __slots__ = ("_at", "_buckets", "calls", "failures", "slow")
-
-    def __init__(self, length_s: int) -> None:
-        self._buckets = [[0, 0, 0] for _ in range(length_s)]
-        self._at = 0
-        self.calls = self.failures = self.slow = 0
-
-    def add(self, now: float, *, failed: bool, slow: bool) -> None:
-        """Count a call that ended at `now`."""
-        bucket = self._advance(int(now))
-        bucket[0] += 1
-        self.calls += 1
-        if failed:
-            bucket[1] += 1
-            self.failures += 1
-        if slow:
-            bucket[2] += 1
-            self.slow += 1
-
-    def clear(self) -> None:
-        """Forget everything."""
-        for bucket in self._buckets:
-            bucket[:] = (0, 0, 0)
-        self.calls = self.failures = self.slow = 0
-
-    def _advance(self, second: int) -> list[int]:
-        size = len(self._buckets)
-        if second > self._at:
-            if self.calls:
-                for passed in range(max(self._at, second - size) + 1, second + 1):
-                    bucket = self._buckets[passed % size]
-                    self.calls -= bucket[0]
-                    self.failures -= bucket[1]
-                    self.slow -= bucket[2]
-                    bucket[:] = (0, 0, 0)
-            self._at = second
-        return self._buckets[self._at % size]
 
 
 class Admission(NamedTuple):
@@ -148,7 +107,7 @@ class BreakerPolicy:
         self.config = config or BreakerConfig()
         self._clock = clock
         self._on_change = on_change
-        self._window = Window(int(self.config.window_s))
+        self._window = CallWindow(int(self.config.window_s))
         self._generation = 0
         self._until = 0.0
         self._permits = 0
@@ -196,7 +155,7 @@ class BreakerPolicy:
             self.breaker.half_open()
         elif now >= self._until:
             self._until = now + self.config.half_open_max_s
-            self._permits = self.config.half_open_calls
+            self._permits = self.config.half_open_calls - self._proved
         if self._permits <= 0:
             return None
         self._permits -= 1
@@ -211,7 +170,7 @@ class BreakerPolicy:
         config = self.config
         if verdict == "ignore":
             if admission.probe:
-                self._permits = min(self._permits + 1, config.half_open_calls)
+                self._permits = min(self._permits + 1, config.half_open_calls - self._proved)
             return
         failed = verdict == "fail"
         slow_s = config.slow_first_byte_s
@@ -236,9 +195,6 @@ class BreakerPolicy:
         self._proved += 1
         if self._proved >= self.config.half_open_calls:
             self.breaker.close()
-        else:
-            # The permits go on until as many have succeeded as are needed, never more at once.
-            self._permits = min(self._permits + 1, self.config.half_open_calls - self._proved)
 
     def _tell(self, failed: bool) -> None:
         listeners = self.breaker.listeners
@@ -252,7 +208,7 @@ class BreakerPolicy:
 
     def _enter(self, state: State) -> None:
         """Take over a state pybreaker moved to, whoever moved it."""
-        old, self._state = self._state if self._generation else "closed", state
+        old, self._state = self._state, state
         self._generation += 1
         self._window.clear()
         self._proved = 0
@@ -320,8 +276,8 @@ class CircuitBreaker:
         try:
             await self.app(scope, receive, send)
             verdict = verdict_on(attempt)
-        except Exception:
-            verdict = "fail"
+        except Exception as error:
+            verdict = _verdict_on_error(error, started=attempt.status is not None)
             raise
         finally:
             first_byte = attempt.first_byte
@@ -353,8 +309,8 @@ class CircuitBreaker:
             verdict = verdict_on_status(status)
             if verdict == "fail" and _refused_by_us(scope):
                 verdict = "ignore"
-        except Exception:
-            verdict = "fail"
+        except Exception as error:
+            verdict = _verdict_on_error(error, started=status != 0)
             raise
         finally:
             policy.release(admission, verdict, first_byte_s)
@@ -375,6 +331,11 @@ def verdict_on_status(status: int) -> Verdict:
     if 100 <= status < 400:
         return "ok"
     return "ignore" if 400 <= status < 500 and status != 408 else "fail"
+
+
+def _verdict_on_error(error: Exception, *, started: bool) -> Verdict:
+    # By the ASGI specification `send` raises an OSError where the caller has gone: no failure.
+    return "ignore" if started and isinstance(error, OSError) else "fail"
 
 
 def _refused_by_us(scope: Scope) -> bool:

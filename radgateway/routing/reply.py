@@ -87,7 +87,7 @@ class Reply:
         elif (header(headers, b"content-type") or b"")[:16].lower() != b"application/json":
             self._shape = Shape.OPAQUE
         else:
-            self._shape = Shape.TAIL if stream else Shape.WHOLE
+            self._shape = Shape.TAIL if stream and dialect.streams_json else Shape.WHOLE
         self.releasable = self._shape in (Shape.OPAQUE, Shape.TAIL)
         """Whether the commit point is reached: nothing speaks against releasing it."""
 

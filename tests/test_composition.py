@@ -3,7 +3,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from radgateway.compose import compose, describe
+from radgateway.composition import compose, describe
 
 
 class Outer:

@@ -1,0 +1,7 @@
+"""`python -m radgateway` is the command `radgateway`."""
+
+import sys
+
+from radgateway.cli import main
+
+sys.exit(main())

@@ -1,0 +1,394 @@
+"""The configuration as a tree of frozen values: every key there is, its unit, range and default.
+
+This is the one list of keys. The YAML file, the environment (`RADGATEWAY_` and the path joined by
+`__`) and `check-config` are all derived from these fields, so none can know a key another lacks.
+A field's name is its key. Defaults here are those of a value built in code; a file or the
+environment starts from the matrix in `defaults.py`. A `ValueError` starts with the field's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+from urllib.parse import urlsplit
+
+from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
+from radgateway.provider.breaker import BreakerConfig
+from radgateway.provider.faults import Faults
+from radgateway.routing.models import StrategyName
+from radgateway.upstream.interface import Timeouts
+
+Environment = Literal["local", "alpha", "staging", "production"]
+LogLevel = Literal["debug", "info", "warn", "error"]
+ProviderKind = Literal["openai", "anthropic", "gemini", "mock"]
+
+VENDOR_URLS: Mapping[str, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+}
+"""Where each kind's own vendor is; the default of `base_url`."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+MODEL = re.compile(r"[!-~]{1,256}")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
+_DAY_S = 86_400.0
+
+
+def _within(owner: object, names: str, low: float, high: float, *, over: bool = False) -> None:
+    """Refuse values outside a range; `over` leaves its lower end out. None is never refused."""
+    for name in names.split():
+        value = getattr(owner, name)
+        if value is None:
+            continue
+        if not low <= value <= high or (over and value == low):
+            least = f"over {low:g}" if over else f"at least {low:g}"
+            raise ValueError(f"{name} must be {least} and at most {high:g}, not {value}")
+
+
+def _matches(owner: object, name: str, pattern: re.Pattern[str], what: str) -> None:
+    value: str = getattr(owner, name)
+    if not pattern.fullmatch(value):
+        raise ValueError(f"{name} must be {what}")
+
+
+def _http_url(name: str, url: str) -> None:
+    """Refuse what is not an absolute http or https URL, or would carry a secret in the open."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not MODEL.fullmatch(url):
+        found = f", not {masked_url(url)!r}" if "://" in url else ""
+        raise ValueError(f"{name} must be an http:// or https:// URL{found}")
+    if has_user_info(url) or parts.query or parts.fragment:
+        raise ValueError(f"{name} must not carry a user, a query or a fragment; use headers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Where the gateway listens, what it takes in, and how it stops."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; this machine only unless told otherwise."""
+    port: int = 8090
+    """TCP port, 0 to 65535; 0 takes a free one."""
+    drain_timeout_s: float = 30.0
+    """Seconds that plain requests get to finish after SIGTERM (strategy 2.2)."""
+    stream_drain_timeout_s: float = 120.0
+    """Seconds that streams get: a generation runs for minutes and was begun in good faith."""
+    max_body_bytes: int = 32 * 1024 * 1024
+    """Largest request body, 1 KiB to 1 GiB; a long prompt with images is some 20 MB."""
+    body_timeout_s: float = 60.0
+    """Seconds to wait for each next part of a request's body."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[!-~]{1,255}", self.host):
+            raise ValueError("host must be an address or a host name")
+        _within(self, "port", 0, 65_535)
+        _within(self, "drain_timeout_s stream_drain_timeout_s", 0, _DAY_S)
+        _within(self, "max_body_bytes", 1024, 1024**3)
+        _within(self, "body_timeout_s", 0, _DAY_S, over=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyConfig:
+    """An API key: who may call, and how much."""
+
+    name: str
+    """Shown in logs, metrics and usage: up to 64 letters, digits and `_.@-`."""
+    secret: Secret
+    """What the caller sends."""
+    limits: tuple[str, ...] = ()
+    """Requests, such as `60/minute`; all of them hold. None by default."""
+    token_limits: tuple[str, ...] = ()
+    """Tokens, such as `100000/minute`; all of them hold. None by default."""
+    max_concurrency: int | None = None
+    """Requests in progress at once, at least 1; None for no bound of its own."""
+
+    def __post_init__(self) -> None:
+        _matches(self, "name", NAME, "up to 64 letters, digits and _.@-")
+        for name in ("limits", "token_limits"):
+            for text in getattr(self, name):
+                _limit(name, text)
+        _within(self, "max_concurrency", 1, 1_000_000)
+
+
+def _limit(name: str, text: str) -> None:
+    from limits import parse_many  # noqa: PLC0415 - 20 ms of imports that few programs need
+
+    try:
+        items = parse_many(text)
+    except ValueError:
+        items = []
+    if len(items) != 1 or items[0].amount < 1 or items[0].multiples < 1:
+        raise ValueError(f"{name} must hold rates such as '60/minute', not {text!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminKeyConfig:
+    """A key for the management routes; it opens nothing else."""
+
+    name: str
+    """Shown in logs: up to 64 letters, digits and `_.@-`."""
+    secret: Secret
+    """What the caller sends."""
+
+    def __post_init__(self) -> None:
+        _matches(self, "name", NAME, "up to 64 letters, digits and _.@-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutsConfig:
+    """The clocks of one call to a provider, in seconds. None stops, so that no wait is endless."""
+
+    connect_s: float = 2.0
+    """TCP and TLS; a reachable host answers in milliseconds."""
+    pool_s: float = 1.0
+    """Waiting for a free connection; longer means the pool is too small."""
+    first_byte_s: float = 30.0
+    """To the response's start, for a stream its first event."""
+    idle_s: float = 30.0
+    """Between two chunks of a response."""
+    total_s: float = 600.0
+    """The whole call; the longest generation worth paying for."""
+
+    def __post_init__(self) -> None:
+        _within(self, "connect_s pool_s first_byte_s idle_s total_s", 0, _DAY_S, over=True)
+
+    @property
+    def clocks(self) -> Timeouts:
+        """The same, as `Deadline` and the upstream clients take it."""
+        return Timeouts(
+            connect_s=self.connect_s,
+            pool_s=self.pool_s,
+            first_byte_s=self.first_byte_s,
+            idle_s=self.idle_s,
+            total_s=self.total_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """A vendor's endpoint with one credential, and what protects it and us."""
+
+    kind: ProviderKind
+    """The API it speaks: openai (any OpenAI-compatible server), anthropic, gemini or mock."""
+    base_url: str | None = None
+    """http or https; the vendor's own by default. A mock has none."""
+    api_key: Secret | None = None
+    """The credential; needed at the vendor's own address, optional elsewhere."""
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    """Sent with every request, over the caller's; values may be references."""
+    ca_file: str | None = None
+    """A PEM file of authorities to trust instead of the system's."""
+    include_usage: bool = True
+    """Ask for the usage of streams; off for servers that refuse `stream_options`."""
+    max_concurrency: int | None = 200
+    """Calls in progress at once, at least 1; null for no bulkhead."""
+    timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
+    breaker: BreakerConfig | None = field(default_factory=BreakerConfig)
+    """When to stop calling it; null for no breaker."""
+    faults: Faults | None = None
+    """Faults to inject on purpose; refused in production."""
+    latency_ms: float = field(default=0.0, metadata={"kind": "mock"})
+    """Milliseconds a mock waits before it answers."""
+    tokens_per_s: float = field(default=0.0, metadata={"kind": "mock"})
+    """Rate of a mock's streams; 0 is as fast as it goes."""
+    error_ratio: float = field(default=0.0, metadata={"kind": "mock"})
+    """Share of requests a mock answers with an error, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        mock = self.kind == "mock"
+        if self.base_url is None and not mock:
+            object.__setattr__(self, "base_url", VENDOR_URLS[self.kind])
+        if self.base_url is not None and not mock:
+            _http_url("base_url", self.base_url)
+        for name in ("base_url", "api_key", "ca_file") if mock else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} has no meaning for a mock, which calls nobody")
+        for name in () if mock else ("latency_ms", "tokens_per_s", "error_ratio"):
+            if getattr(self, name):
+                raise ValueError(f"{name} is for a mock only; to spoil a real one use faults")
+        for name in self.headers:
+            if not _HEADER.fullmatch(name) or name.lower() in ("host", "content-length"):
+                raise ValueError(f"headers can't set {name!r}")
+        _within(self, "max_concurrency", 1, 1_000_000)
+        _within(self, "latency_ms", 0, _DAY_S * 1000)
+        _within(self, "tokens_per_s", 0, 1e9)
+        _within(self, "error_ratio", 0, 1)
+
+    @property
+    def at_vendor(self) -> bool:
+        """Whether this is the vendor itself, and not a server that speaks its language."""
+        return (self.base_url or "").rstrip("/") == VENDOR_URLS.get(self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceConfig:
+    """USD per million tokens, exactly as written."""
+
+    input: Decimal
+    """Of the prompt."""
+    output: Decimal
+    """Of the answer."""
+
+    def __post_init__(self) -> None:
+        _within(self, "input output", 0, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateConfig:
+    """A provider and the model on it that may serve a request."""
+
+    provider: str
+    """A name under `providers`."""
+    model: str = "*"
+    """The provider's name for the model; `*` is the name the caller asked for."""
+    weight: float = 100.0
+    """Order under `priority`, share under `weighted` and `sticky`; over 0."""
+    price: PriceConfig | None = None
+    """None where unknown, which is not free."""
+
+    def __post_init__(self) -> None:
+        _matches(self, "model", MODEL, "visible ASCII without spaces, at most 256 characters")
+        _within(self, "weight", 0, 1e9, over=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """How one model, or all whose names fit a wildcard, is served."""
+
+    candidates: tuple[CandidateConfig, ...]
+    """At least one."""
+    strategy: StrategyName = "priority"
+    """priority, weighted, least_latency, least_cost or sticky."""
+    aliases: tuple[str, ...] = ()
+    """Other names callers may use."""
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise ValueError("candidates must hold at least one")
+        for alias in self.aliases:
+            if not MODEL.fullmatch(alias):
+                raise ValueError("aliases must be visible ASCII without spaces")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryBudgetConfig:
+    """How much load of ours failures may cause."""
+
+    max_attempts: int = 2
+    """Attempts per request, 0 to 100; 0 tries every candidate. The original's default."""
+    ratio: float = 0.2
+    """Retries per request over the window, 0 to 1."""
+    min_per_s: float = 10.0
+    """Retries a second allowed whatever the ratio says, so that little traffic has some."""
+    ttl_s: float = 10.0
+    """Length of the window."""
+
+    def __post_init__(self) -> None:
+        _within(self, "max_attempts", 0, 100)
+        _within(self, "ratio", 0, 1)
+        _within(self, "min_per_s", 0, 1_000_000)
+        _within(self, "ttl_s", 1, 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionConfig:
+    """How much the gateway does at once."""
+
+    max_concurrency: int = 1000
+    """Requests in progress, at least 1."""
+    max_queue: int = 1000
+    """Requests that wait for a place, 0 or more; the next is refused at once."""
+    max_wait_s: float = 5.0
+    """Seconds one waits at most; who waits longer has usually given up."""
+
+    def __post_init__(self) -> None:
+        _within(self, "max_concurrency", 1, 1_000_000)
+        _within(self, "max_queue", 0, 1_000_000)
+        _within(self, "max_wait_s", 0, 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamConfig:
+    """The client that calls the providers."""
+
+    client: Literal["auto", "http1", "httpx"] = "auto"
+    """http1 is our own, httpx the portable one; auto takes http1 where its parser is installed."""
+    max_connections: int = 512
+    """Open connections per origin, at least 1."""
+    keepalive_expiry_s: float = 30.0
+    """Seconds an idle connection is kept; shorter than what servers allow (nginx: 75)."""
+
+    def __post_init__(self) -> None:
+        _within(self, "max_connections", 1, 65_535)
+        _within(self, "keepalive_expiry_s", 0, 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    """Where usage and limits are kept; both may be references."""
+
+    usage: Dsn = field(default_factory=lambda: Dsn("sqlite:///radgateway.db"))
+    """`sqlite:///relative.db`, `sqlite:////absolute.db` or `memory://`."""
+    limits: Dsn = field(default_factory=lambda: Dsn("memory://"))
+    """`memory://`: counted in each process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingConfig:
+    """OpenTelemetry traces (strategy 5.3)."""
+
+    enabled: bool = False
+    exporter: Literal["otlp", "stdout"] = "otlp"
+    otlp_endpoint: str = "http://localhost:4318"
+    """A URL for OTLP over HTTP, or `host:4317` for gRPC."""
+    sampling_rate: float = 0.1
+    """Share of traces begun here that are recorded, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        if not _HOST_PORT.fullmatch(self.otlp_endpoint):
+            _http_url("otlp_endpoint", self.otlp_endpoint)
+        _within(self, "sampling_rate", 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConfig:
+    """What the gateway says about itself."""
+
+    log_level: LogLevel = "info"
+    """The least level logged; the logger knows the kinds that production logs regardless."""
+    metrics: bool = True
+    """Serve `/metrics`."""
+    tracing: TracingConfig = field(default_factory=TracingConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Everything the reference app is built from."""
+
+    environment: Environment = "local"
+    """Which row of the strategy's matrix the defaults come from, and what is refused."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    keys: tuple[KeyConfig, ...] = ()
+    """Who may call. An explicit `[]` leaves the data plane open."""
+    admin_keys: tuple[AdminKeyConfig, ...] = ()
+    """Who may see the management routes; without one they are not served."""
+    providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    """By the name callers use, in which `*` stands for anything."""
+    retry_budget: RetryBudgetConfig = field(default_factory=RetryBudgetConfig)
+    admission: AdmissionConfig | None = field(default_factory=AdmissionConfig)
+    """None takes every request at once."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
+    notices: tuple[str, ...] = field(default=(), compare=False, metadata={"derived": True})
+    """What whoever starts the gateway should know; found while loading, not a key."""

@@ -1,0 +1,223 @@
+"""Secrets that can't be printed by accident, and the references they are read from.
+
+A configuration names where a secret is (`env:NAME`, `file:PATH`), so the file itself can be shown
+and shared. What was read is held by a `Secret`, whose text nothing but `reveal` gives out: not
+`repr`, `str`, a format, a log line, or the effective configuration.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from radgateway.config.problems import Path
+
+MASK = "***"
+REFERENCE = re.compile(r"(env|file|infisical):(.*)", re.DOTALL)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SENDABLE = re.compile(r"[!-~]([ -~]*[!-~])?")
+"""Visible ASCII: what a header can carry (RFC 9110 §5.5) and survives every proxy."""
+FILE_MAX_BYTES = 64 * 1024
+T = TypeVar("T")
+
+
+class Secret:
+    """A secret's text, or the reference it will be read from; prints as `***`."""
+
+    __slots__ = ("_value", "generated", "reference")
+
+    def __init__(
+        self, value: str | None = None, *, reference: str | None = None, generated: bool = False
+    ) -> None:
+        if value is None and reference is None:
+            raise ValueError("a secret needs a value or a reference")
+        self._value = value
+        self.reference = reference
+        """`env:NAME`, `file:PATH` or `infisical:NAME`; None where the text itself was given."""
+        self.generated = generated
+        """Made up for this start, and so to be told to the person who started it."""
+
+    @classmethod
+    def of(cls, text: str) -> Secret:
+        """A reference where the text is one, else the text itself as the secret."""
+        return cls(reference=text) if REFERENCE.fullmatch(text) else cls(text)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the text is known."""
+        return self._value is not None
+
+    def reveal(self) -> str:
+        """The text. Raises `RuntimeError` for a reference that was not resolved."""
+        if self._value is None:
+            raise RuntimeError(f"the secret {self.reference} has not been resolved")
+        return self._value
+
+    def __repr__(self) -> str:
+        return MASK
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        if self._value is None or other._value is None:
+            return self._value is other._value and self.reference == other.reference
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value or self.reference))
+
+
+class Dsn:
+    """A storage's address, which may hold a password: prints without user info and query."""
+
+    __slots__ = ("secret",)
+
+    def __init__(self, text: str | Secret) -> None:
+        self.secret = Secret.of(text) if isinstance(text, str) else text
+
+    def reveal(self) -> str:
+        """The whole address."""
+        return self.secret.reveal()
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the address is known."""
+        return self.secret.resolved
+
+    @property
+    def scheme(self) -> str:
+        """What kind of storage: `sqlite`, `memory` …"""
+        return self.reveal().partition(":")[0].lower()
+
+    @property
+    def path(self) -> str:
+        """The file of `sqlite:///relative.db` or `sqlite:////absolute.db`; empty without one."""
+        after = self.reveal().partition("://")[2]
+        return after[1:] if after.startswith("/") else ""
+
+    def __repr__(self) -> str:
+        if self.secret.reference is not None:
+            return self.secret.reference
+        return masked_url(self.reveal())
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def __eq__(self, other: object) -> bool:
+        return self.secret == other.secret if isinstance(other, Dsn) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((Dsn, self.secret))
+
+
+def masked_url(text: str) -> str:
+    """A URL without what may be secret in it: user info and query."""
+    head, at, tail = text.rpartition("@")
+    if at:
+        scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", head)
+        text = f"{scheme[0] if scheme else ''}{MASK}@{tail}"
+    return re.sub(r"([?#]).*", rf"\1{MASK}", text, flags=re.DOTALL)
+
+
+def has_user_info(url: str) -> bool:
+    """Whether a URL carries a user or password."""
+    return "@" in urlsplit(url).netloc
+
+
+def resolve(config: T, environ: Mapping[str, str], add: Callable[[Path, str], None]) -> T:
+    """A copy with every reference read; `add` is told of what can't be, which stays as it is."""
+
+    def read(value: Secret | Dsn, path: Path) -> Secret | Dsn:
+        secret = value.secret if isinstance(value, Dsn) else value
+        text, fault = _read(secret, environ)
+        if fault is None and isinstance(value, Secret) and not _SENDABLE.fullmatch(text):
+            fault = "holds a character that no HTTP header can carry, or a space at an end"
+        if fault is not None:
+            add(path, fault)
+            return value
+        known = Secret(text, reference=secret.reference, generated=secret.generated)
+        return Dsn(known) if isinstance(value, Dsn) else known
+
+    resolved: T = _map_secrets(config, (), read)
+    return resolved
+
+
+def _map_secrets(
+    value: Any, path: Path, change: Callable[[Secret | Dsn, Path], Secret | Dsn]
+) -> Any:
+    if isinstance(value, Secret | Dsn):
+        return change(value, path)
+    if isinstance(value, Mapping):
+        return {key: _map_secrets(item, (*path, key), change) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_map_secrets(item, (*path, i), change) for i, item in enumerate(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        changes: dict[str, Any] = {}
+        for field in fields(value):
+            old = getattr(value, field.name)
+            new = _map_secrets(old, (*path, field.name), change)
+            if new is not old:
+                changes[field.name] = new
+        return replace(value, **changes) if changes else value
+    return value
+
+
+def _read(secret: Secret, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    """The text of a secret, or what is wrong with it."""
+    if secret.resolved:
+        text = secret.reveal()
+        return text, None if text else "is empty"
+    kind, _, name = (secret.reference or "").partition(":")
+    if kind == "env":
+        return _read_variable(name, environ)
+    if kind == "file":
+        return _read_file(name)
+    return "", (
+        "infisical: references arrive with the secrets release; "
+        "until then use env:NAME or file:PATH"
+    )
+
+
+def _read_variable(name: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    if not _VARIABLE.fullmatch(name):
+        # Not repeated: who writes `env:` in front of the secret itself must not find it in a log.
+        return "", "env: must be followed by the name of an environment variable"
+    text = environ.get(name)
+    if text is None:
+        return "", f"the environment variable {name} is not set"
+    return text, None if text else f"the environment variable {name} is empty"
+
+
+def _read_file(path: str) -> tuple[str, str | None]:
+    try:
+        # A pipe would make the start wait for whoever writes to it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return "", f"{path!r} is not a regular file"
+            data = file.read(FILE_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        return "", f"the file {path!r} can't be read: {reason}"
+    if len(data) > FILE_MAX_BYTES:
+        return "", f"the file {path!r} is larger than {FILE_MAX_BYTES} bytes"
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "", f"the file {path!r} is not UTF-8 text"
+    # Editors and `echo` end a file with one newline; a second would be part of the secret.
+    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    return text, None if text else f"the file {path!r} is empty"

@@ -1,0 +1,84 @@
+"""The gateway as one ASGI app: which path goes to which part, and when it starts and ends.
+
+It asks nothing of its host: mounted under a prefix it finds its paths below it, and without a
+lifespan it starts with the first request. Where the host has a lifespan, `lifespan()` joins it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from radgateway.asgi import ASGIApp, Receive, Scope, Send, decline, route_path
+from radgateway.inbound.drain import Drain
+
+Closer = Callable[[], Awaitable[object]]
+
+
+class Gateway:
+    """The data plane and the operational paths beside it.
+
+    `app` is the composed data plane; `paths` are the apps served at exact paths beside it.
+    `on_start` are called once, in the event loop that serves; `closers` are awaited in order.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        paths: Mapping[str, ASGIApp],
+        drain: Drain,
+        on_start: Sequence[Callable[[], object]] = (),
+        closers: Sequence[Closer] = (),
+    ) -> None:
+        self.app = app
+        self.drain = drain
+        self._paths = dict(paths)
+        self._on_start = tuple(on_start)
+        self.closers = list(closers)
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event."""
+        if scope["type"] == "http":
+            if not self._started:
+                self.start()
+            app = self._paths.get(route_path(scope), self.app)
+            await app(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+        else:
+            await decline(scope, receive, send)
+
+    def start(self) -> None:
+        """Begin what runs beside the requests. Called by the first one where nobody else did."""
+        self._started = True
+        for begin in self._on_start:
+            begin()
+
+    async def aclose(self) -> None:
+        """Refuse new work, write out what is recorded, close every connection."""
+        self.drain.begin()
+        for close in self.closers:
+            await close()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, host: Any = None) -> AsyncIterator[None]:
+        """Join a host's lifespan: `FastAPI(lifespan=gateway.lifespan)`, or inside one's own."""
+        self.start()
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self.start()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return

@@ -1,0 +1,149 @@
+"""LogWriter: lines go to a bounded queue, and one thread writes them in batches.
+
+A write to a pipe nobody reads blocks for as long as nobody reads. On the event loop that is an
+outage of the gateway caused by its log collector; here it costs lines, which are counted and
+owned up to once the pipe moves again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from typing import IO, Any
+
+
+class LogWriter:
+    """Writes lines to a stream from a daemon thread that starts with the first line.
+
+    `limit_bytes` bounds what waits to be written. `notice` words the line that says how many were
+    dropped, `on_dropped` is told as it happens. Lines wait up to `interval_s` seconds for others.
+    """
+
+    def __init__(
+        self,
+        stream: IO[Any],
+        *,
+        limit_bytes: int = 8 * 1024 * 1024,
+        interval_s: float = 0.05,
+        notice: Callable[[int], bytes] | None = None,
+        on_dropped: Callable[[int], None] | None = None,
+    ) -> None:
+        if limit_bytes < 1:
+            raise ValueError(f"limit_bytes must be at least 1, not {limit_bytes!r}")
+        self._write = _writer_to(stream)
+        self._limit_bytes = limit_bytes
+        self._interval_s = interval_s
+        self._notice = notice or _plain_notice
+        self._on_dropped = on_dropped
+        self._lock = threading.Lock()
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._unreported = 0
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self.dropped = 0
+        """Lines dropped so far."""
+
+    def write(self, line: bytes) -> None:
+        """Queue one line (ending in a newline) and return at once."""
+        with self._lock:
+            if self._bytes + len(line) <= self._limit_bytes and not self._stop.is_set():
+                self._lines.append(line)
+                self._bytes += len(line)
+                kept = True
+            else:
+                self.dropped += 1
+                self._unreported += 1
+                kept = False
+        if not kept:
+            if self._on_dropped is not None:
+                self._on_dropped(1)
+            return
+        if self._thread is None or self._pid != os.getpid():
+            self._start()
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self, timeout_s: float = 2.0) -> bool:
+        """Write what is queued, for at most `timeout_s` seconds; False where some is left."""
+        self._stop.set()
+        self._wake.set()
+        thread = self._thread
+        if thread is not None and self._pid == os.getpid():
+            thread.join(timeout_s)
+            return not thread.is_alive()
+        return True
+
+    async def aclose(self, timeout_s: float = 2.0) -> bool:
+        """The same without holding up the event loop."""
+        return await asyncio.to_thread(self.close, timeout_s)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is not None and self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+            self._thread = threading.Thread(target=self._run, name="radgateway-log", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            # Others join the batch meanwhile; a wake-up for each line would cost the loop more
+            # interpreter time than the writing.
+            self._stop.wait(self._interval_s)
+            self._wake.clear()
+            stopping = self._stop.is_set()
+            with self._lock:
+                lines, self._lines = self._lines, []
+                self._bytes = 0
+                dropped, self._unreported = self._unreported, 0
+            if dropped:
+                lines.append(self._notice(dropped))
+            try:
+                self._write(b"".join(lines))
+            except (OSError, ValueError):
+                # Nobody reads any more, and there is no other place to say so.
+                self.dropped += len(lines)
+            if stopping and not self._lines:
+                return
+
+
+def _plain_notice(count: int) -> bytes:
+    return b"%d log lines dropped\n" % count
+
+
+def _writer_to(stream: IO[Any]) -> Callable[[bytes], None]:
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return _object_writer(stream)
+
+    def write(data: bytes) -> None:
+        # Past the stream's own buffer: a thread stuck while it holds that one's lock makes the
+        # interpreter abort when it flushes the standard streams at exit.
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+    return write
+
+
+def _object_writer(stream: IO[Any]) -> Callable[[bytes], None]:
+    try:
+        stream.write(b"")
+    except TypeError:
+
+        def write(data: bytes) -> None:
+            stream.write(data.decode())
+
+    else:
+
+        def write(data: bytes) -> None:
+            stream.write(data)
+
+    return write

@@ -1,0 +1,65 @@
+"""How late the event loop is: a small task that sleeps, and measures by how much it overslept.
+
+A loop that is busy in one callback serves nobody else meanwhile, which no request's own timings
+tell apart from a slow provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from radgateway.asgi import Clock
+from radgateway.telemetry.instruments import Instruments
+
+
+class LoopLagMonitor:
+    """Samples the lag of the running loop into the gauges, until it is stopped.
+
+    A sample every `interval_s` seconds; the gauge shows the greatest of the last `period` of
+    them, so that a scrape sees a stall that came between two scrapes.
+    """
+
+    def __init__(
+        self,
+        instruments: Instruments,
+        *,
+        interval_s: float = 0.25,
+        period: int = 60,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if not interval_s > 0:
+            raise ValueError(f"interval_s must be more than 0, not {interval_s!r}")
+        if period < 1:
+            raise ValueError(f"period must be at least 1, not {period!r}")
+        self._instruments = instruments
+        self._interval_s = interval_s
+        self._recent = [0.0] * period
+        self._clock = clock
+        self._sleep = sleep
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to sample on the running loop; does nothing where it runs already."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def aclose(self) -> None:
+        """Stop."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        turn = 0
+        while True:
+            due = self._clock() + self._interval_s
+            await self._sleep(self._interval_s)
+            self._recent[turn] = max(0.0, self._clock() - due)
+            turn = (turn + 1) % len(self._recent)
+            self._instruments.event_loop_lag.set(max(self._recent))
+            if turn % 4 == 0:
+                self._instruments.asyncio_tasks.set(len(asyncio.all_tasks()))

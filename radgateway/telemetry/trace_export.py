@@ -1,0 +1,103 @@
+"""Where spans go: an OpenTelemetry provider with a batching exporter, and its orderly end.
+
+The exporters for OTLP are an extra, imported only where one is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Literal
+from urllib.parse import urlsplit
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+
+Exporter = Literal["otlp", "stdout"]
+
+GRPC_PORT = 4317
+"""The port OTLP over gRPC is registered for; 4318 is HTTP's (the OTLP specification)."""
+
+
+def build_tracer_provider(
+    exporter: Exporter,
+    endpoint: str = "http://localhost:4318",
+    *,
+    version: str = "",
+    environment: str = "",
+    service: str = "rad-gateway",
+) -> TracerProvider:
+    """A provider that exports in batches from a thread of its own, through a bounded queue.
+
+    `endpoint` is an OTLP receiver: `host:4317`, `grpc://host:port` and any URL with port 4317
+    speak gRPC, any other URL HTTP with protobuf, at `/v1/traces` where it names no path. Raises
+    ValueError for an exporter or endpoint it does not know, and RuntimeError naming the extra
+    where the exporter is not installed.
+    """
+    if exporter == "otlp":
+        exporting = _otlp_exporter(endpoint)
+    elif exporter == "stdout":
+        exporting = ConsoleSpanExporter()
+    else:
+        raise ValueError(f"exporter must be 'otlp' or 'stdout', not {exporter!r}")
+    resource = Resource.create(
+        {
+            "service.name": service,
+            "service.version": version,
+            "deployment.environment.name": environment,
+        }
+    )
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(exporting))
+    return provider
+
+
+async def close_tracer_provider(provider: TracerProvider, timeout_s: float = 5.0) -> bool:
+    """Export what is queued and shut down, off the event loop; False where the time ran out."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def shut_down() -> None:
+        provider.shutdown()
+        with contextlib.suppress(RuntimeError):  # the loop did not wait for us and is closed
+            loop.call_soon_threadsafe(done.set)
+
+    # A daemon thread, since an executor's is joined at exit and would wait for a dead collector.
+    threading.Thread(target=shut_down, name="radgateway-tracing-close", daemon=True).start()
+    try:
+        async with asyncio.timeout(timeout_s):
+            await done.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _otlp_exporter(endpoint: str) -> SpanExporter:
+    url = urlsplit(endpoint if "://" in endpoint else f"grpc://{endpoint}")
+    if url.scheme not in ("http", "https", "grpc", "grpcs") or not url.hostname:
+        raise ValueError(
+            f"otlp_endpoint must be host:port or an http(s):// or grpc(s):// URL, not {endpoint!r}"
+        )
+    try:
+        if url.scheme.startswith("grpc") or url.port == GRPC_PORT:
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415
+                OTLPSpanExporter as GRPCExporter,
+            )
+
+            secure = url.scheme in ("https", "grpcs")
+            return GRPCExporter(
+                endpoint=url.netloc if url.port else f"{url.netloc}:{GRPC_PORT}",
+                insecure=not secure,
+                timeout=5,
+            )
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+            OTLPSpanExporter as HTTPExporter,
+        )
+    except ImportError as error:
+        raise RuntimeError(
+            "Exporting spans over OTLP needs an extra: pip install 'radgateway[otlp]'"
+        ) from error
+    path = url.path if url.path not in ("", "/") else "/v1/traces"
+    return HTTPExporter(endpoint=f"{url.scheme}://{url.netloc}{path}", timeout=5)

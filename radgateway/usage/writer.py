@@ -1,0 +1,180 @@
+"""Carries usage rows from the request path to the ledger, in batches, in a thread of its own.
+
+A request only appends to a bounded queue. The task that drains it starts with the first row and
+ends when the queue is empty, so no lifespan is needed and an idle writer holds nothing. A ledger
+that fails is tried again, with back-off, for as long as the queue has room; rows it has no room
+for are counted, and said to be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from radgateway.usage.ledger import Ledger, LedgerUnavailable
+from radgateway.usage.row import UsageRow
+
+_log = logging.getLogger("radgateway.usage")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageWriterConfig:
+    """How the writer batches, and what it bounds."""
+
+    interval_s: float = 0.2
+    """Seconds a row waits at most for others to share its transaction; > 0. A fifth of a second
+    keeps a batch worth its commit and a row visible well within two seconds."""
+    batch_rows: int = 500
+    """Rows written at once, and the number that ends the wait early; >= 1."""
+    queue_rows: int = 20_000
+    """Rows held while the ledger can't take them; >= batch_rows. About 20 MB when full."""
+    retry_s: float = 0.1
+    """Seconds before a failed batch is tried again, doubled each time; > 0."""
+    retry_max_s: float = 5.0
+    """The longest pause between tries, in seconds; >= retry_s."""
+
+    def __post_init__(self) -> None:
+        for name in ("interval_s", "retry_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be more than 0, not {getattr(self, name)!r}")
+        if self.batch_rows < 1:
+            raise ValueError(f"batch_rows must be at least 1, not {self.batch_rows!r}")
+        if self.queue_rows < self.batch_rows:
+            raise ValueError(f"queue_rows must be at least batch_rows, not {self.queue_rows!r}")
+        if self.retry_max_s < self.retry_s:
+            raise ValueError(f"retry_max_s must be at least retry_s, not {self.retry_max_s!r}")
+
+
+class UsageWriter:
+    """A bounded queue before a ledger, for one event loop.
+
+    `on_lost` is told how many rows were lost, each time some are.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        config: UsageWriterConfig | None = None,
+        *,
+        on_lost: Callable[[int], None] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._config = config or UsageWriterConfig()
+        self._on_lost = on_lost
+        self._queue: deque[UsageRow] = deque()
+        self._batch: list[UsageRow] = []
+        self._enough = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        # One thread: a ledger is used by one at a time, and SQLite's own lock is not waited for
+        # by more than one of our threads.
+        self._executor = ThreadPoolExecutor(1, "radgateway-usage")
+        self._closed = False
+        self.lost = 0
+        """Rows lost so far: refused by a full queue, unstorable, or left at the close."""
+        self._full = False
+
+    def put(self, row: UsageRow) -> bool:
+        """Take a row, at once and without waiting; False where it is lost."""
+        if self._closed or len(self._queue) + len(self._batch) >= self._config.queue_rows:
+            self._lose(1, "the queue is full" if not self._closed else "the writer is closed")
+            return False
+        self._queue.append(row)
+        if self._task is None or self._task.done():
+            self._enough = asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+        elif len(self._queue) >= self._config.batch_rows:
+            self._enough.set()
+        return True
+
+    async def recent(self, limit: int) -> list[UsageRow]:
+        """The newest rows in the ledger, newest first. Raises `LedgerUnavailable`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._ledger.recent, limit)
+
+    async def aclose(self, timeout_s: float = 5.0) -> None:
+        """Write what is queued, for at most `timeout_s` seconds, and close the ledger."""
+        self._closed = True
+        self._enough.set()
+        task = self._task
+        if task is not None and not task.done():
+            await asyncio.wait([task], timeout=timeout_s)
+            if task.cancel():
+                await asyncio.wait([task], timeout=1.0)
+        if left := len(self._queue) + len(self._batch):
+            self._lose(left, "the ledger did not take them before the close")
+            self._queue.clear()
+            self._batch = []
+        # Not waited for: a ledger that hangs must not hang the shutdown as well.
+        with contextlib.suppress(RuntimeError):
+            self._executor.submit(self._ledger.close)
+        self._executor.shutdown(wait=False)
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._config.interval_s):
+                        await self._enough.wait()
+                self._enough.clear()
+                while self._queue:
+                    size = min(len(self._queue), self._config.batch_rows)
+                    self._batch = [self._queue.popleft() for _ in range(size)]
+                    await self._store(self._batch)
+                    self._batch = []
+                    if len(self._queue) < self._config.batch_rows and not self._closed:
+                        break
+        except asyncio.CancelledError:
+            self._hand_over()
+            raise
+
+    async def _store(self, rows: list[UsageRow]) -> None:
+        """Write a batch, for as long as it takes."""
+        loop = asyncio.get_running_loop()
+        pause_s = self._config.retry_s
+        failing = False
+        while True:
+            try:
+                await loop.run_in_executor(self._executor, self._ledger.write, rows)
+            except LedgerUnavailable as error:
+                if not failing:
+                    _log.warning("radgateway.usage.ledger_unavailable: %s", error)
+                failing = True
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, self._config.retry_max_s)
+            except Exception:
+                # Not the store but a row: find it, so that its neighbours are kept.
+                if len(rows) == 1:
+                    _log.exception("radgateway.usage.row_unstorable")
+                    self._lose(1, "the ledger can't store it")
+                    return
+                for row in rows:
+                    await self._store([row])
+                return
+            else:
+                if failing:
+                    _log.warning("radgateway.usage.ledger_recovered")
+                return
+
+    def _hand_over(self) -> None:
+        """The loop is ending without `aclose`: the thread writes what is left, once."""
+        rows = [*self._batch, *self._queue]
+        if self._closed or not rows:
+            return
+        with contextlib.suppress(RuntimeError):
+            self._executor.submit(self._ledger.write, rows)
+            self._batch = []
+            self._queue.clear()
+
+    def _lose(self, count: int, why: str) -> None:
+        self.lost += count
+        if self._on_lost is not None:
+            self._on_lost(count)
+        if not self._full:
+            # Once: a line for each row lost would be the next thing to overflow.
+            self._full = True
+            _log.warning("radgateway.usage.records_lost: %s; further losses are counted only", why)

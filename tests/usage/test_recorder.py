@@ -1,0 +1,155 @@
+"""Every request leaves a row, whatever became of it, around our apps and others'."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from radgateway.exchange import Usage, exchange_of, open_exchange
+from radgateway.surface import LIST_MODELS, OPERATIONS
+from radgateway.usage.recorder import UsageRecorder
+from radgateway.usage.row import UsageRow
+from tests.drive import drive, http_scope
+
+
+async def answer_ok(scope: Any, receive: Any, send: Any) -> None:
+    """A bare app."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def test_alone_it_records_status_and_duration() -> None:
+    """Around a bare app there is a row with what can be known."""
+    rows: list[UsageRow] = []
+    asyncio.run(drive(UsageRecorder(answer_ok, put=rows.append), http_scope("/any")))
+    (row,) = rows
+    assert (row.status, row.outcome, row.method, row.route) == (200, "success", "POST", "other")
+    assert row.duration_ms >= 0
+    assert row.input_tokens is None
+
+
+def test_alone_around_starlette() -> None:
+    """As a middleware of a Starlette app."""
+    rows: list[UsageRow] = []
+    app = Starlette(routes=[Route("/hi", lambda request: PlainTextResponse("hi"))])
+    app.add_middleware(UsageRecorder, put=rows.append)
+    answer = asyncio.run(drive(app, http_scope("/hi", method="GET")))
+    assert answer.body == b"hi"
+    assert [row.status for row in rows] == [200]
+
+
+def test_other_scopes_pass_as_they_are() -> None:
+    """A lifespan reaches the app as the same objects and leaves no row."""
+    seen: list[Any] = []
+
+    async def app(*given: Any) -> None:
+        seen.extend(given)
+
+    rows: list[UsageRow] = []
+    given: list[Any] = [{"type": "lifespan"}, object(), object()]
+    asyncio.run(UsageRecorder(app, put=rows.append)(*given))
+    assert all(a is b for a, b in zip(seen, given, strict=True))
+    assert rows == []
+
+
+def test_an_error_is_recorded_and_raised() -> None:
+    """An app that raises leaves a 500; one that raises mid-answer an interrupted row."""
+
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("bug")
+
+    async def breaks(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("bug")
+
+    rows: list[UsageRow] = []
+    for app in (fails, breaks):
+        with pytest.raises(RuntimeError):
+            asyncio.run(drive(UsageRecorder(app, put=rows.append), http_scope("/")))
+    assert [(row.status, row.outcome) for row in rows] == [
+        (500, "upstream_error"),
+        (200, "interrupted"),
+    ]
+
+
+def test_a_client_that_leaves_is_recorded() -> None:
+    """A disconnect seen by the app counts as 499; one after the answer as nothing."""
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def reads_on(scope: Any, receive: Any, send: Any) -> None:
+        await answer_ok(scope, receive, send)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def run() -> list[UsageRow]:
+        rows: list[UsageRow] = []
+        gone = asyncio.Event()
+        gone.set()
+        await drive(UsageRecorder(waits, put=rows.append), http_scope("/"), leave=gone)
+        await drive(UsageRecorder(reads_on, put=rows.append), http_scope("/"))
+        return rows
+
+    assert [(r.status, r.outcome) for r in asyncio.run(run())] == [
+        (499, "client_disconnected"),
+        (200, "success"),
+    ]
+
+
+def test_a_cancelled_request_is_recorded() -> None:
+    """Cancellation passes through, after the row was queued."""
+
+    async def run() -> list[UsageRow]:
+        rows: list[UsageRow] = []
+
+        async def hangs(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(drive(UsageRecorder(hangs, put=rows.append), http_scope("/")))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return rows
+
+    assert len(asyncio.run(run())) == 1
+
+
+def test_in_the_gateway_it_reads_the_record() -> None:
+    """Model, attempts and tokens come from the exchange; listing models leaves no row."""
+    rows: list[UsageRow] = []
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        exchange = exchange_of(scope)
+        assert exchange is not None
+        exchange.model = "fast"
+        attempt = exchange.begin_attempt("openai", "gpt-4o-mini", None)
+        attempt.status, attempt.usage = 200, Usage(12, 18)
+        await answer_ok(scope, receive, send)
+
+    async def run() -> list[tuple[str, float, float]]:
+        spans: list[tuple[str, float, float]] = []
+        for operation in (OPERATIONS["/v1/chat/completions"], LIST_MODELS):
+
+            async def app(scope: Any, receive: Any, send: Any, operation: Any = operation) -> None:
+                scope, send, exchange = open_exchange(scope, send, "r1")
+                exchange.operation, exchange.spans = operation, spans
+                await UsageRecorder(served, put=rows.append)(scope, receive, send)
+
+            await drive(app, http_scope(operation.route))
+        return spans
+
+    spans = asyncio.run(run())
+    (row,) = rows
+    assert (row.model, row.selected_model, row.provider) == ("fast", "gpt-4o-mini", "openai")
+    assert row.total_tokens == 30
+    assert row.request_id == "r1"
+    assert [name for name, _, _ in spans] == ["usage_record"]

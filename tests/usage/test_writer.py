@@ -1,0 +1,227 @@
+"""The writer keeps rows off the request path, and counts what it can't keep."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from radgateway.exchange import Exchange
+from radgateway.usage.ledger import LedgerUnavailable, MemoryLedger, SQLiteLedger
+from radgateway.usage.row import UsageRow, row_of
+from radgateway.usage.writer import UsageWriter, UsageWriterConfig
+
+QUICK = UsageWriterConfig(interval_s=0.01, retry_s=0.01, retry_max_s=0.02)
+
+
+def row() -> UsageRow:
+    """Any row."""
+    return row_of(Exchange("r", "POST"))
+
+
+class FlakyLedger(MemoryLedger):
+    """Fails as often as it is told to, and remembers its batches."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__(10_000)
+        self.failures = failures
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+
+    def write(self, rows: Sequence[UsageRow]) -> None:
+        """Fail, or store."""
+        self.threads.add(threading.get_ident())
+        if self.failures:
+            self.failures -= 1
+            raise LedgerUnavailable("down")
+        self.batches.append(len(rows))
+        super().write(rows)
+
+
+async def until_stored(writer: UsageWriter, count: int, limit_s: float = 3.0) -> None:
+    """Wait until the ledger holds a number of rows."""
+    async with asyncio.timeout(limit_s):
+        while len(await writer.recent(100_000)) < count:
+            await asyncio.sleep(0.01)
+
+
+def test_a_row_is_visible_within_two_seconds_and_no_task_stays(tmp_path: Path) -> None:
+    """With the defaults and without a lifespan; an idle writer holds no task."""
+
+    async def run() -> None:
+        writer = UsageWriter(SQLiteLedger(tmp_path / "u.db"))
+        began = time.monotonic()
+        writer.put(row())
+        await until_stored(writer, 1, 2.0)
+        assert time.monotonic() - began < 2.0
+        await asyncio.sleep(0.05)
+        assert len(asyncio.all_tasks()) == 1
+        writer.put(row())
+        await until_stored(writer, 2, 2.0)
+        await writer.aclose()
+        assert writer.lost == 0
+
+    asyncio.run(run())
+
+
+def test_rows_share_batches_and_the_thread_is_not_the_loops() -> None:
+    """A thousand rows are a few writes, none of them on the event loop."""
+
+    async def run() -> None:
+        ledger = FlakyLedger()
+        writer = UsageWriter(ledger, UsageWriterConfig(interval_s=0.01, batch_rows=400))
+        for _ in range(1000):
+            assert writer.put(row())
+        await until_stored(writer, 1000)
+        await writer.aclose()
+        assert ledger.batches == [400, 400, 200]
+        assert ledger.threads == ledger.threads - {threading.get_ident()}
+
+    asyncio.run(run())
+
+
+def test_a_failing_ledger_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Rows wait out an outage; it is logged once when it begins and once when it ends."""
+
+    async def run() -> None:
+        ledger = FlakyLedger(failures=5)
+        writer = UsageWriter(ledger, QUICK)
+        for _ in range(10):
+            writer.put(row())
+        await until_stored(writer, 10)
+        await writer.aclose()
+        assert writer.lost == 0
+
+    with caplog.at_level(logging.WARNING, "radgateway.usage"):
+        asyncio.run(run())
+    names = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert names == ["radgateway.usage.ledger_unavailable", "radgateway.usage.ledger_recovered"]
+
+
+def test_a_full_queue_refuses_counts_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The bound holds during an outage, every lost row is counted, and one line says so."""
+    counted: list[int] = []
+
+    async def run() -> None:
+        writer = UsageWriter(
+            FlakyLedger(failures=10**9),
+            UsageWriterConfig(interval_s=0.01, batch_rows=5, queue_rows=20, retry_s=0.01),
+            on_lost=counted.append,
+        )
+        for _ in range(10):
+            writer.put(row())
+        await asyncio.sleep(0.05)
+        kept = sum(writer.put(row()) for _ in range(30))
+        assert kept == 10
+        await writer.aclose(timeout_s=0.05)
+        assert writer.lost == 40
+
+    with caplog.at_level(logging.WARNING, "radgateway.usage"):
+        asyncio.run(run())
+    assert sum(counted) == 40
+    lost = [r for r in caplog.records if "records_lost" in r.getMessage()]
+    assert len(lost) == 1
+
+
+def test_a_row_that_can_not_be_stored_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """A poisonous row does not take its batch with it, nor block those behind it."""
+    bad = row()
+
+    class Picky(MemoryLedger):
+        def write(self, rows: Sequence[UsageRow]) -> None:
+            if bad in rows:
+                raise TypeError("unstorable")
+            super().write(rows)
+
+    async def run() -> None:
+        writer = UsageWriter(Picky(), QUICK)
+        for each in (row(), bad, row()):
+            writer.put(each)
+        await until_stored(writer, 2)
+        writer.put(row())
+        await until_stored(writer, 3)
+        await writer.aclose()
+        assert writer.lost == 1
+
+    with caplog.at_level(logging.ERROR, "radgateway.usage"):
+        asyncio.run(run())
+
+
+def test_closing_writes_what_is_queued_and_refuses_the_rest(tmp_path: Path) -> None:
+    """What was accepted before the close is in the file after it, without waiting the interval."""
+    path = tmp_path / "u.db"
+
+    async def run() -> None:
+        writer = UsageWriter(SQLiteLedger(path), UsageWriterConfig(interval_s=60))
+        for _ in range(1234):
+            writer.put(row())
+        await asyncio.sleep(0)
+        await writer.aclose()
+        assert writer.lost == 0
+        assert not writer.put(row())
+        assert writer.lost == 1
+        await writer.aclose()
+
+    asyncio.run(run())
+    assert len(SQLiteLedger(path).recent(10_000)) == 1234
+
+
+def test_closing_ends_in_time_though_the_ledger_hangs() -> None:
+    """A store that never answers costs the shutdown its time limit and no more."""
+    release = threading.Event()
+
+    class Stuck(MemoryLedger):
+        def write(self, rows: Sequence[UsageRow]) -> None:
+            release.wait(10)
+
+    async def run() -> None:
+        writer = UsageWriter(Stuck(), QUICK)
+        writer.put(row())
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        await writer.aclose(timeout_s=0.1)
+        assert time.monotonic() - began < 2.0
+        assert writer.lost == 1
+
+    try:
+        asyncio.run(run())
+    finally:
+        release.set()
+
+
+def test_rows_survive_a_loop_that_ends_without_a_close(tmp_path: Path) -> None:
+    """A host that never runs our lifespan loses no row that was queued."""
+    path = tmp_path / "u.db"
+    writers: list[UsageWriter] = []
+
+    async def run() -> None:
+        writer = UsageWriter(SQLiteLedger(path), UsageWriterConfig(interval_s=60))
+        writers.append(writer)
+        writer.put(row())
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    asyncio.run(writers[0].aclose())
+    deadline = time.monotonic() + 3
+    reader = SQLiteLedger(path)
+    while time.monotonic() < deadline and not path.exists():
+        time.sleep(0.01)
+    while time.monotonic() < deadline and not reader.recent(1):
+        time.sleep(0.01)
+    assert len(reader.recent(10)) == 1
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("interval_s", 0), ("batch_rows", 0), ("queue_rows", 1), ("retry_s", 0), ("retry_max_s", 0)],
+)
+def test_bad_settings_are_named(field: str, value: float) -> None:
+    """A setting out of range is an error that names it."""
+    with pytest.raises(ValueError, match=field):
+        UsageWriterConfig(**{field: value})  # type: ignore[arg-type]

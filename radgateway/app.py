@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from radgateway import __version__, assembly
-from radgateway.asgi import Layer
+from radgateway.asgi import ASGIApp, Layer
 from radgateway.composition import compose
 from radgateway.config import GatewayConfig, load_config
 from radgateway.exchange import Exchange
@@ -123,7 +123,7 @@ def create_gateway(
         body_timeout_s=config.server.body_timeout_s,
     )
 
-    paths = {
+    paths: dict[str, ASGIApp] = {
         "/v1/models": compose(model_list(models), *outer),
         "/health": liveness(),
         "/health/ready": readiness(drain, {}),

@@ -211,6 +211,6 @@ def _state_of(name: str, config: ProviderConfig, app: Any) -> dict[str, Any]:
             state["circuitState"] = app.state
             state["retryAfterS"] = round(app.retry_after_s(), 3)
         elif isinstance(app, Bulkhead):
-            state["inFlight"] = app.in_use
+            state["inFlight"] = app.slots.in_use
         app = getattr(app, "app", None)
     return state

@@ -7,6 +7,7 @@ what is served, and runs uvicorn, in this process or in several.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -120,17 +121,16 @@ def serve(
         bound = settings.bind_socket()
         stack.callback(bound.close)
         announce(_address(bound))
-        server = uvicorn.Server(settings)
         # uvicorn raises the signal again when it has shut down; by then it is no news.
         signal.signal(signal.SIGTERM, lambda number, frame: None)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             if workers > 1:
-                Multiprocess(settings, target=server.run, sockets=[bound]).run()
-            else:
-                server.run(sockets=[bound])
-        except KeyboardInterrupt:
-            pass
-        return 0 if workers > 1 or server.started else 3
+                Multiprocess(settings, sockets=[bound]).run()
+                return 0
+            server = uvicorn.Server(settings)
+            server.run(sockets=[bound])
+            return 0 if server.started else 3
+        return 0
 
 
 def _prepare_environment(

@@ -11,7 +11,6 @@ from radgateway.config.schema import (
     ModelConfig,
     PriceConfig,
     ProviderConfig,
-    RetryBudgetConfig,
     ServerConfig,
     StorageConfig,
     TelemetryConfig,
@@ -21,6 +20,7 @@ from radgateway.config.schema import (
 )
 from radgateway.config.secrets import Dsn, Secret
 from radgateway.config.show import effective
+from radgateway.routing.retry_budget import RetryBudgetConfig
 
 __all__ = [
     "AdminKeyConfig",

@@ -142,6 +142,8 @@ class Binder:
             return value
         if not isinstance(value, str):
             return self._wrong(path, f"must be {_WORDS[shape.type]}")
+        if not value:
+            return self._wrong(path, "is empty")
         if shape.type is Dsn:
             return Dsn(str(value))
         secret = Secret.of(str(value))

@@ -108,7 +108,7 @@ def _storage(dsn: Dsn, known: tuple[str, ...]) -> str | None:
     forms = {"sqlite": "sqlite:///PATH", "memory": "memory://"}
     supported = " or ".join(forms[scheme] for scheme in known)
     text = dsn.reveal()
-    if "://" not in text:
+    if "://" not in text or not text.isprintable():
         return f"must be an address: {supported}"
     if dsn.scheme not in known:
         return f"{shown(dsn.scheme)}:// is not supported in this release; use {supported}"

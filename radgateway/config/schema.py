@@ -19,6 +19,7 @@ from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
 from radgateway.provider.breaker import BreakerConfig
 from radgateway.provider.faults import Faults
 from radgateway.routing.models import StrategyName
+from radgateway.routing.retry_budget import RetryBudgetConfig
 from radgateway.upstream.interface import Timeouts
 
 Environment = Literal["local", "alpha", "staging", "production"]
@@ -277,26 +278,6 @@ class ModelConfig:
         for alias in self.aliases:
             if not MODEL.fullmatch(alias):
                 raise ValueError("aliases must be visible ASCII without spaces")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryBudgetConfig:
-    """How much load of ours failures may cause."""
-
-    max_attempts: int = 2
-    """Attempts per request, 0 to 100; 0 tries every candidate. The original's default."""
-    ratio: float = 0.2
-    """Retries per request over the window, 0 to 1."""
-    min_per_s: float = 10.0
-    """Retries a second allowed whatever the ratio says, so that little traffic has some."""
-    ttl_s: float = 10.0
-    """Length of the window."""
-
-    def __post_init__(self) -> None:
-        _within(self, "max_attempts", 0, 100)
-        _within(self, "ratio", 0, 1)
-        _within(self, "min_per_s", 0, 1_000_000)
-        _within(self, "ttl_s", 1, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,10 +72,14 @@ class Secret:
             return NotImplemented
         if self._value is None or other._value is None:
             return self._value is other._value and self.reference == other.reference
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        return hmac.compare_digest(_bytes(self._value), _bytes(other._value))
 
     def __hash__(self) -> int:
         return hash((Secret, self._value or self.reference))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 class Dsn:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -38,14 +38,9 @@ class Key:
     required: bool
 
 
-def keys_of(section: type[Any]) -> Mapping[str, Key]:
-    """The keys of a section, in their order; fields found while loading are none."""
-    return _keys_of(section)
-
-
 @functools.cache
-def _keys_of(section: Hashable) -> Mapping[str, Key]:
-    assert isinstance(section, type)
+def keys_of(section: Any) -> Mapping[str, Key]:
+    """The keys of a section (a class), in their order; fields found while loading are none."""
     hints = get_type_hints(section)
     return {
         field.name: Key(

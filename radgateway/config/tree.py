@@ -120,6 +120,11 @@ def parse_yaml(text: str, source: str, *, first_line: int | None = 1) -> Node:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + first_line if first_line is not None else None
         raise NotYaml("is not YAML: it holds a control character", line) from None
+    except (OverflowError, ValueError) as error:
+        if isinstance(error, NotYaml):
+            raise
+        # PyYAML hands an escape beyond Unicode (`"\\U99999999"`) to chr() unlooked at.
+        raise NotYaml("is not YAML: an escape stands for no character") from None
     return builder.root or Node(Plain(""), source, first_line)
 
 
@@ -159,6 +164,8 @@ class _Builder:
 
     def _scalar(self, event: Any, line: int | None) -> None:
         text: str = event.value if event.style is not None else Plain(event.value)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise NotYaml("is not YAML: an escape stands for no character", line)
         if self._open and isinstance(self._open[-1].value, dict) and self._keys[-1] is None:
             if text in self._open[-1].value:
                 raise NotYaml(f"the key {shown(text)!r} is given twice", line)

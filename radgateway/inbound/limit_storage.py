@@ -208,3 +208,11 @@ def storage_of(uri: str, *, timeout_s: float = 0.5) -> Storage:
     if not isinstance(storage, Storage):
         raise ValueError(f"{uri!r} names no async storage")
     return storage
+
+
+async def close_storage(storage: Storage) -> None:
+    """Close the connections of a shared storage; the library itself has no way to."""
+    client = getattr(getattr(storage, "bridge", None), "storage", None)
+    aclose = getattr(client, "aclose", None)
+    if aclose is not None:
+        await aclose()

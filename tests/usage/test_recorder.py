@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from drive import drive, http_scope
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -14,7 +15,6 @@ from radgateway.exchange import Usage, exchange_of, open_exchange
 from radgateway.surface import LIST_MODELS, OPERATIONS
 from radgateway.usage.recorder import UsageRecorder
 from radgateway.usage.row import UsageRow
-from tests.drive import drive, http_scope
 
 
 async def answer_ok(scope: Any, receive: Any, send: Any) -> None:

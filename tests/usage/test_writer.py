@@ -80,7 +80,7 @@ def test_rows_share_batches_and_the_thread_is_not_the_loops() -> None:
         await until_stored(writer, 1000)
         await writer.aclose()
         assert ledger.batches == [400, 400, 200]
-        assert ledger.threads == ledger.threads - {threading.get_ident()}
+        assert threading.get_ident() not in ledger.threads
 
     asyncio.run(run())
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -28,9 +28,15 @@ class BenchmarkError(Exception):
     """A benchmark could not be made; the message says what is missing or went wrong."""
 
 
-def pinned(cores: set[int]) -> Callable[[], None]:
-    """What a child runs before its program: it and all it starts stay on these cores."""
-    return lambda: os.sched_setaffinity(0, cores)
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What is started in this block runs on one core, and so does all that it starts itself."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def free_port() -> int:
@@ -51,14 +57,13 @@ def running(
     stdout: IO[bytes] | int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process on one core, its output in a file; asked to stop at the end, then killed."""
-    with log.open("ab") as output:
+    with log.open("ab") as output, on_core(core):
         process = subprocess.Popen(
             command,
             stdin=stdin,
             stdout=output if stdout is None else stdout,
             stderr=output,
             env=None if env is None else {**os.environ, **env},
-            preexec_fn=pinned({core}),
             start_new_session=True,
         )
     try:
@@ -83,9 +88,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def wait_until_serving(
-    process: subprocess.Popen[bytes], port: int, path: str, log: Path
-) -> None:
+def wait_until_serving(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
     """Wait for a 200 from `path`. Raises `BenchmarkError` with the end of the log."""
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
@@ -136,6 +139,15 @@ def cpu_s(pid: int) -> float:
             continue
         ticks += int(fields[11]) + int(fields[12])
     return ticks / _TICKS_PER_S
+
+
+def idle_s(core: int) -> float:
+    """Seconds that a core has had nothing to do."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{core} "):
+            fields = line.split()
+            return (int(fields[4]) + int(fields[5])) / _TICKS_PER_S
+    raise BenchmarkError(f"/proc/stat does not know core {core}")
 
 
 def rss_mb(pid: int) -> float:

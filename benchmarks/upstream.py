@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from typing import cast
 
@@ -168,7 +169,14 @@ async def serve(port: int) -> None:
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     closed = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(1024) or closed.set())
+    standard_input = sys.stdin.fileno()
+
+    def read_input() -> None:
+        if not os.read(standard_input, 1024):
+            loop.remove_reader(standard_input)
+            closed.set()
+
+    loop.add_reader(standard_input, read_input)
     await closed.wait()
     server.close()
 

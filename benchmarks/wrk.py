@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import BenchmarkError, pinned
+from benchmarks.processes import BenchmarkError, on_core
 
 BODY = json.dumps(
     {
@@ -76,20 +76,14 @@ def write_script(folder: Path, key: str) -> Path:
     return script
 
 
-def run(
-    path: str, script: Path, port: int, *, connections: int, seconds: float, core: int
-) -> Load:
+def run(path: str, script: Path, port: int, *, connections: int, seconds: float, core: int) -> Load:
     """Load one port for some seconds. Raises `BenchmarkError` if wrk itself fails."""
     command = [path, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "--latency"]
     command += ["-s", str(script), f"http://127.0.0.1:{port}"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-        preexec_fn=pinned({core}),
-        check=False,
-    )
+    with on_core(core):
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds + 60, check=False
+        )
     line = next((li for li in done.stdout.splitlines() if li.startswith("RESULT ")), None)
     if done.returncode != 0 or line is None:
         raise BenchmarkError(f"wrk failed ({done.returncode}): {done.stderr or done.stdout}")

@@ -21,6 +21,7 @@ from radgateway.gateway import Gateway
 from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth
 from radgateway.inbound.drain import Drain, DrainGuard
+from radgateway.inbound.limit_storage import close_storage, storage_of
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.operations.health import liveness, readiness
@@ -65,6 +66,7 @@ def create_gateway(
     models = assembly.model_table(config)
     providers, clients = assembly.providers(config, instruments.breaker_changed)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
+    limits = storage_of(config.storage.limits.reveal())
     lag = LoopLagMonitor(instruments)
     tracing = config.telemetry.tracing
     tracer_provider = (
@@ -95,7 +97,8 @@ def create_gateway(
         partial(
             RateLimiter,
             limits_of=assembly.limits_by_key(config),
-            storage=config.storage.limits.reveal(),
+            storage=limits,
+            on_storage_change=assembly.tell_storage_change,
         ),
     ]
     if config.admission is not None:
@@ -142,7 +145,11 @@ def create_gateway(
         )
         paths |= {path: compose(endpoint, *admin) for path, endpoint in endpoints.items()}
 
-    closers: list[Callable[[], Any]] = [lag.aclose, usage.aclose]
+    closers: list[Callable[[], Any]] = [
+        lag.aclose,
+        usage.aclose,
+        partial(close_storage, limits),
+    ]
     closers += [client.aclose for client in clients]
     if tracer_provider is not None:
         closers.append(partial(close_tracer_provider, tracer_provider))

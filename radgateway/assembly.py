@@ -47,6 +47,14 @@ def limits_by_key(config: GatewayConfig) -> Callable[[str], tuple[RateLimitItem,
     return lambda name: by_name.get(name, ())
 
 
+def tell_storage_change(available: bool, reason: str) -> None:
+    """One line when the limits' storage goes, and one when it comes back."""
+    if available:
+        _log.warning("radgateway.rate_limit.storage_recovered")
+    else:
+        _log.warning("radgateway.rate_limit.storage_lost", extra={"reason": reason})
+
+
 def ledger(config: GatewayConfig) -> Ledger:
     """Where usage rows go."""
     usage = config.storage.usage

@@ -69,6 +69,9 @@ CATALOGUE: dict[str, Kind] = {
     "internal_error": Kind(500, "internal"),
 }
 
+OWN_REFUSALS = frozenset({"bulkhead_full", "breaker_open", "upstream_pool_timeout"})
+"""Answers of ours for want of our own room; they say nothing about the provider."""
+
 SOURCE_GATEWAY = (b"x-radgateway-error-source", b"gateway")
 SOURCE_UPSTREAM = (b"x-radgateway-error-source", b"upstream")
 

@@ -120,7 +120,7 @@ async def no_other_tasks(limit_s: float = 1.0) -> set[asyncio.Task[Any]]:
     """The tasks besides this one that are still there after those on their way out have ended."""
     others: set[asyncio.Task[Any]] = set()
     for _ in range(round(limit_s * 100)):
-        others = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        others = asyncio.all_tasks() - {asyncio.current_task()}
         if not others:
             break
         await asyncio.sleep(0.01)

@@ -18,7 +18,8 @@ def read(messages: list[dict[str, Any]], length: str | None = None, limit: int =
     async def receive() -> dict[str, Any]:
         if left:
             return left.pop(0)
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        return await never
 
     headers = [] if length is None else [(b"content-length", length.encode())]
     scope = {"headers": headers}

@@ -12,6 +12,9 @@ class Outer:
     def __init__(self, app: Any, mark: str = "") -> None:
         self.app, self.mark = app, mark
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
 
 class Inner(Outer):
     """Another."""

@@ -144,9 +144,11 @@ class Binder:
             return self._wrong(path, f"must be {_WORDS[shape.type]}")
         if not value:
             return self._wrong(path, "is empty")
-        if shape.type is Dsn:
-            return Dsn(str(value))
         secret = Secret.of(str(value))
+        if shape.type is Dsn:
+            if secret.reference is None and "@" in value:
+                self.literals.append(path)  # an address with a password in it
+            return Dsn(secret)
         if secret.reference is None:
             self.literals.append(path)
         return secret

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Container, Iterator
 from itertools import chain
@@ -14,8 +15,14 @@ DEPLOYED = frozenset({"staging", "production"})
 """Environments with real callers."""
 
 USAGE_STORAGES = ("sqlite", "memory")
-LIMITS_STORAGES = ("memory",)
+LIMITS_STORAGES = ("memory", "redis", "rediss")
 """What this release implements, by the scheme of the address."""
+
+_FORMS = {
+    "sqlite": "sqlite:///PATH",
+    "memory": "memory://",
+    "redis": "redis://HOST:6379/0 (rediss:// with TLS)",
+}
 
 Fault = tuple[Path, str]
 
@@ -105,8 +112,7 @@ def _model(
 
 
 def _storage(dsn: Dsn, known: tuple[str, ...]) -> str | None:
-    forms = {"sqlite": "sqlite:///PATH", "memory": "memory://"}
-    supported = " or ".join(forms[scheme] for scheme in known)
+    supported = " or ".join(_FORMS[scheme] for scheme in known if scheme in _FORMS)
     text = dsn.reveal()
     if "://" not in text or not text.isprintable():
         return f"must be an address: {supported}"
@@ -114,6 +120,9 @@ def _storage(dsn: Dsn, known: tuple[str, ...]) -> str | None:
         return f"{shown(dsn.scheme)}:// is not supported in this release; use {supported}"
     if dsn.scheme == "memory":
         return None if text == "memory://" else "must be memory:// and nothing else"
+    if dsn.scheme != "sqlite":
+        missing = importlib.util.find_spec("redis") is None
+        return 'needs redis-py: pip install "radgateway[redis]"' if missing else None
     if not dsn.path or "?" in text or "#" in text:
         return "must be sqlite:/// and the path of a file, with a fourth / for an absolute one"
     return "is memory:// for a database that is not kept" if dsn.path == ":memory:" else None

@@ -157,10 +157,10 @@ def _judge_literals(config: GatewayConfig, binder: Binder, report: Report) -> No
             continue  # most are no secrets, and all are masked alike
         if config.environment in checks.DEPLOYED:
             report.add(
-                path, f"is a secret in plain text; in {config.environment} use env: or file:"
+                path, f"holds a secret in plain text; in {config.environment} use env: or file:"
             )
         else:
-            report.notice(f"{dotted(path)} is a secret in plain text; env:NAME keeps it out")
+            report.notice(f"{dotted(path)} holds a secret in plain text; env:NAME keeps it out")
 
 
 def _finish(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 from radgateway.config.problems import Report
 from radgateway.config.schema import VENDOR_URLS
-from radgateway.config.secrets import Secret
+from radgateway.config.secrets import Dsn, Secret
 from radgateway.config.tree import Node, is_null
 
 VENDOR_KEYS: Mapping[str, str] = {
@@ -53,9 +54,6 @@ _TLS = (
 )
 _LATER = "is not supported and has no effect"
 _UNSUPPORTED: Mapping[str, str] = {
-    "RAD_REDIS_ADDR": "is not supported in this release: limits are counted in each process",
-    "RAD_REDIS_PASSWORD": _LATER,
-    "RAD_REDIS_DB": _LATER,
     "RAD_CEDAR_ENABLED": _LATER,
     "RAD_CEDAR_POLICY_PATH": _LATER,
     "RAD_CORS_ORIGINS": f"{_LATER}: put your framework's CORS middleware around the gateway",
@@ -132,7 +130,7 @@ def _text(node: Node | None) -> str:
     return str(node.value) if node is not None and not is_null(node) else ""
 
 
-def _put(root: Settings, path: str, value: str, variable: str) -> None:
+def _put(root: Settings, path: str, value: str | Dsn, variable: str) -> None:
     section, _, key = path.partition(".")
     parent = root.setdefault(section, Node({}, variable))
     if isinstance(parent.value, dict):
@@ -178,6 +176,13 @@ def _database(root: Settings, variable: str, environ: Mapping[str, str], report:
     _put(root, "storage.usage", dsn, variable)
 
 
+def _redis(root: Settings, variable: str, environ: Mapping[str, str], report: Report) -> None:
+    password = quote(environ.get("RAD_REDIS_PASSWORD", ""), safe="")
+    address = f"redis://{f':{password}@' if password else ''}{environ[variable].strip()}"
+    dsn = Dsn(Secret(f"{address}/{environ.get('RAD_REDIS_DB', '').strip() or '0'}"))
+    _put(root, "storage.limits", dsn, variable)
+
+
 def _log_level(root: Settings, variable: str, environ: Mapping[str, str], report: Report) -> None:
     level = _LEVELS.get(environ[variable].strip().lower())
     if level is None:
@@ -204,5 +209,6 @@ _READERS: Mapping[str, Callable[[Settings, str, Mapping[str, str], Report], None
     "RAD_RETRY_BUDGET_TTL": _duration,
     "RAD_DB_DRIVER": _database,
     "RAD_DB_DSN": _database,
+    "RAD_REDIS_ADDR": _redis,
     "LOG_LEVEL": _log_level,
 }

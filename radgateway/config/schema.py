@@ -315,12 +315,12 @@ class UpstreamConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageConfig:
-    """Where usage and limits are kept; both may be references."""
+    """Where usage and limits are kept; both may be references, as they may hold a password."""
 
     usage: Dsn = field(default_factory=lambda: Dsn("sqlite:///radgateway.db"))
     """`sqlite:///relative.db`, `sqlite:////absolute.db` or `memory://`."""
     limits: Dsn = field(default_factory=lambda: Dsn("memory://"))
-    """`memory://`: counted in each process."""
+    """`memory://`, counted in each process, or `redis://host:6379/0`, shared by all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

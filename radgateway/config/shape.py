@@ -38,9 +38,14 @@ class Key:
     required: bool
 
 
+def keys_of(section: type[Any]) -> Mapping[str, Key]:
+    """The keys of a section, in their order; fields found while loading are none."""
+    hashable: Any = section
+    return _keys_of(hashable)
+
+
 @functools.cache
-def keys_of(section: Any) -> Mapping[str, Key]:
-    """The keys of a section (a class), in their order; fields found while loading are none."""
+def _keys_of(section: Any) -> Mapping[str, Key]:
     hints = get_type_hints(section)
     return {
         field.name: Key(

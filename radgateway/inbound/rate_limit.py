@@ -100,11 +100,15 @@ class RateLimiter:
         if not items:
             await self.app(scope, receive, send)
             return
+        spans = exchange.spans if exchange is not None else None
+        began = exchange.clock() if exchange is not None and spans is not None else 0.0
         if self._local is not None:
             result: Standing | None = self._local.charge(name, items)
         else:
             assert self._shared is not None
             result = await self._shared.charge(name, items)
+        if exchange is not None and spans is not None:
+            spans.append(("rate_limit_check", began, exchange.clock()))
         if result is None:
             await self._without_counts(scope, receive, send)
         elif result.remaining:

@@ -19,16 +19,13 @@ from typing import Any, Literal, NamedTuple
 import pybreaker
 
 from radgateway.asgi import ASGIApp, Clock, Message, Receive, Scope, Send
-from radgateway.errors import Refusal, answer
+from radgateway.errors import OWN_REFUSALS, Refusal, answer
 from radgateway.exchange import Attempt, attempt_of, exchange_of
 from radgateway.provider.call_window import CallWindow
 
 State = Literal["closed", "open", "half_open"]
 Verdict = Literal["ok", "fail", "ignore"]
 OnChange = Callable[[str, str], None]
-
-OWN_REFUSALS = frozenset({"bulkhead_full", "breaker_open", "upstream_pool_timeout"})
-"""Answers of ours for want of our own room; they say nothing about the provider."""
 
 _STATES: dict[str, State] = {
     pybreaker.STATE_CLOSED: "closed",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from radgateway.asgi import Clock, Headers, Message, Scope, Send, StreamBroken, header, without
 from radgateway.dialects.base import Dialect
-from radgateway.errors import CATALOGUE, SOURCE_UPSTREAM, Refusal, end_broken
+from radgateway.errors import CATALOGUE, OWN_REFUSALS, SOURCE_UPSTREAM, Refusal, end_broken
 from radgateway.exchange import Attempt, Exchange, Usage
 from radgateway.routing.reply import Reply
 from radgateway.usage.prices import cost_usd
@@ -30,10 +30,6 @@ _TEXTS = {
     "idle_timeout": "The provider {0} stopped sending before its answer was complete.",
     "total_timeout": "The provider {0} took longer than allowed for the whole answer.",
 }
-
-
-_NEUTRAL: frozenset[str] = frozenset({"bulkhead_full", "breaker_open"})
-"""Our own refusals, which say nothing about the provider."""
 
 
 class Trial:
@@ -246,4 +242,4 @@ def _reason(status: int) -> str:
 
 def failed_hard(attempt: Attempt) -> bool:
     """Whether a failure says something about the provider's speed or health."""
-    return attempt.failure is not None and attempt.failure not in _NEUTRAL
+    return attempt.failure is not None and attempt.failure not in OWN_REFUSALS

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from typing import Literal
 from urllib.parse import urlsplit
@@ -39,7 +40,7 @@ def build_tracer_provider(
     if exporter == "otlp":
         exporting = _otlp_exporter(endpoint)
     elif exporter == "stdout":
-        exporting = ConsoleSpanExporter()
+        exporting = ConsoleSpanExporter(out=sys.stdout)
     else:
         raise ValueError(f"exporter must be 'otlp' or 'stdout', not {exporter!r}")
     resource = Resource.create(

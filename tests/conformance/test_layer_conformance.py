@@ -18,7 +18,7 @@ from starlette.routing import Route
 from virtual_time import pending_timers, run_virtual
 
 from radgateway.asgi import ASGIApp, Layer
-from radgateway.compose import describe
+from radgateway.composition import describe
 from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.provider.breaker import CircuitBreaker

@@ -102,6 +102,22 @@ def test_the_wait_of_an_admitted_request_is_recorded() -> None:
     run_virtual(story())
 
 
+def test_changes_of_the_depth_are_told() -> None:
+    """Whoever waits is counted in and, however the wait ends, out again."""
+
+    async def story() -> None:
+        told: list[int] = []
+        queue = AdmissionQueue(busy, 1, 2, 0.5, on_depth=told.append)
+        running = [asyncio.create_task(drive(queue, http_scope("/1"))) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert sum(told) == queue.depth == 2
+        running[1].cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        assert sum(told) == queue.depth == 0
+
+    run_virtual(story())
+
+
 def test_a_place_handed_to_one_who_just_left_is_handed_on() -> None:
     """A waiter cancelled in the tick in which its turn comes takes the place from nobody."""
 

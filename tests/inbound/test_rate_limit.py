@@ -126,6 +126,18 @@ def test_alone_it_limits_by_address_or_by_a_key_of_ones_own() -> None:
     asyncio.run(story())
 
 
+def test_the_check_is_a_span_of_a_sampled_request() -> None:
+    """Where the request is traced, the record says when its limits were looked at."""
+
+    async def story() -> None:
+        scope = asked_by("bob")
+        spans = scope["state"][KEY].spans = []
+        await drive(limiter(Clock()), scope)
+        assert [name for name, _, _ in spans] == ["rate_limit_check"]
+
+    asyncio.run(story())
+
+
 class Shared(MemoryStorage):
     """Some shared storage, which can fail and hang."""
 

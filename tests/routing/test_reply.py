@@ -81,9 +81,9 @@ def test_the_preamble_is_held_and_content_releases() -> None:
     """A role alone promises nothing; the first content is the commit point."""
     reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=False)
     reply.feed(CHAT[0], last=False)
-    assert not reply.releasable
+    held = reply.releasable
     reply.feed(CHAT[1], last=False)
-    assert reply.releasable
+    assert (held, reply.releasable) == (False, True)
 
 
 RESPONSES_PREAMBLE = [
@@ -152,9 +152,9 @@ def test_a_whole_answer_is_held_until_it_is_whole() -> None:
     body = json.dumps({"usage": {"prompt_tokens": 1, "completion_tokens": 2}}).encode()
     reply = Reply(OpenAIChat(), JSON, stream=False, hide_usage=False)
     reply.feed(body[:10], last=False)
-    assert not reply.releasable
+    held = reply.releasable
     reply.feed(body[10:], last=True)
-    assert reply.releasable
+    assert (held, reply.releasable) == (False, True)
     assert reply.usage == Usage(input_tokens=1, output_tokens=2)
 
 

@@ -366,7 +366,7 @@ def test_a_client_that_leaves_half_way_through_its_body_costs_no_attempt() -> No
         {"type": "http.request", "body": b'{"mod', "more_body": True},
         {"type": "http.disconnect"},
     ]
-    asyncio.run(app(http_scope(CHAT), receive, send))  # type: ignore[arg-type]
+    asyncio.run(app(http_scope(CHAT), receive, send))
     assert not provider.asked
     assert records[0].outcome == "client_disconnected"
 

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,7 +115,7 @@ def test_sticky_shares_by_weight() -> None:
 
 def test_a_conversation_keeps_its_session() -> None:
     """Later turns repeat the beginning, so they belong to the same session; a header decides."""
-    scope = {"headers": []}
+    scope: dict[str, Any] = {"headers": []}
     long = "x" * 2000
     first = b'{"temperature":1,"messages":[{"content":"%s"}]}' % long.encode()
     later = b'{"messages":[{"content":"%s"},{"content":"more"}],"temperature":0}' % long.encode()

@@ -1,0 +1,1 @@
+"""A small help desk, as it was before the gateway moved in."""

@@ -1,0 +1,182 @@
+"""Every line is one JSON object in the strategy's schema, whoever logged it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from radgateway.asgi import StreamBroken
+from radgateway.exchange import Exchange, current_exchange
+from radgateway.telemetry.logs import LineFormat, Logging, configure_logging, level_of, timestamp
+
+LOGGERS = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "httpx2")
+
+
+class Captured:
+    """Logging directed to a buffer."""
+
+    def __init__(self, level: str) -> None:
+        self._stream = io.BytesIO()
+        self.logging: Logging = configure_logging(level, "staging", "abc123", self._stream)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Everything logged, after a flush."""
+        assert self.logging.writer.close()
+        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Leave the process's logging as it was."""
+    names = [*LOGGERS, "httpcore2"]
+    before = [
+        (logger, logger.handlers[:], logger.level, logger.propagate)
+        for logger in map(logging.getLogger, names)
+    ]
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def test_a_structlog_line_has_the_schema() -> None:
+    """All fields of the strategy, the rest under `fields`."""
+    captured = Captured("info")
+    structlog.get_logger().info("radgateway.breaker.opened", provider="openai", calls=3)
+    (line,) = captured.lines()
+    assert line.pop("@timestamp").endswith("Z")
+    assert line == {
+        "level": "info",
+        "message": "radgateway.breaker.opened",
+        "service": "rad-gateway",
+        "version": "abc123",
+        "environment": "staging",
+        "fields": {"provider": "openai", "calls": 3},
+    }
+
+
+def test_a_stdlib_line_has_the_schema() -> None:
+    """Other libraries' lines, with their logger's name and extras."""
+    captured = Captured("info")
+    logging.getLogger("somebody.else").warning("slow: %d ms", 12, extra={"shard": 3})
+    (line,) = captured.lines()
+    assert (line["level"], line["message"]) == ("warning", "slow: 12 ms")
+    assert line["fields"] == {"logger": "somebody.else", "shard": 3}
+
+
+def test_lines_within_a_request_carry_its_ids() -> None:
+    """The request id and trace id of the record, without anybody passing them."""
+    captured = Captured("info")
+    exchange = Exchange("req-1")
+    exchange.trace_id = "ab" * 16
+    token = current_exchange.set(exchange)
+    structlog.get_logger().info("one")
+    logging.getLogger("x").warning("two")
+    current_exchange.reset(token)
+    structlog.get_logger().info("three")
+    one, two, three = captured.lines()
+    for line in (one, two):
+        assert (line["request_id"], line["trace_id"]) == ("req-1", "ab" * 16)
+    assert "request_id" not in three
+    assert "fields" not in three
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)],
+)
+def test_the_level_is_a_threshold(level: str, expected: int) -> None:
+    """For both ways of logging alike."""
+    captured = Captured(level)
+    for logger in (structlog.get_logger(), logging.getLogger("x")):
+        for name in ("debug", "info", "warning", "error"):
+            getattr(logger, name)(name)
+    assert len(captured.lines()) == 2 * expected
+
+
+def test_an_unknown_level_is_named() -> None:
+    """The error lists what there is."""
+    with pytest.raises(ValueError, match="debug, info"):
+        level_of("loud")
+
+
+def test_secrets_do_not_come_through() -> None:
+    """Not in a message, a field, an exception's text or a nested header."""
+    captured = Captured("debug")
+    key = "sk-canary-0123456789abcdef"
+    logger = structlog.get_logger()
+    logger.info(f"key {key}", api_key="plain", nested={"headers": [(b"x-api-key", b"plain")]})
+    try:
+        raise ValueError(f"upstream said {key}")
+    except ValueError:
+        logger.exception("failed")
+        logging.getLogger("x").exception("failed with %s", key)
+    lines = captured.lines()
+    text = json.dumps(lines)
+    assert len(lines) == 3
+    assert key not in text
+    assert "plain" not in text
+    assert "ValueError: upstream said [redacted]" in lines[1]["fields"]["exception"]
+
+
+def test_a_cut_stream_is_no_crash() -> None:
+    """The server's traceback for the exception that cuts a connection is left out; others stay."""
+    captured = Captured("info")
+    for error in (
+        StreamBroken("idle_timeout"),
+        ExceptionGroup("taskgroup", [StreamBroken("idle_timeout")]),
+        RuntimeError("bug"),
+    ):
+        logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
+    (line,) = captured.lines()
+    assert "RuntimeError: bug" in line["fields"]["exception"]
+
+
+def test_the_servers_access_log_is_off() -> None:
+    """Each request has its own line; two would be one too many."""
+    captured = Captured("debug")
+    logging.getLogger("uvicorn.access").info('"GET / HTTP/1.1" 200')
+    logging.getLogger("httpx").info("HTTP Request: POST https://api.openai.com")
+    assert captured.lines() == []
+
+
+def test_odd_values_do_not_cost_the_line() -> None:
+    """Surrogates, huge integers, objects and NaN are written somehow."""
+    captured = Captured("info")
+    structlog.get_logger().info("odd \ud800", text="\udfff", big=10**40, thing=object(), nan=1e999)
+    (line,) = captured.lines()
+    assert line["message"].startswith("odd")
+    assert line["fields"]["big"] in (10**40, str(10**40))
+
+
+def test_timestamps_are_utc_to_the_millisecond() -> None:
+    """RFC 3339, as log stores sort it."""
+    assert timestamp(1_700_000_000.25) == "2023-11-14T22:13:20.250Z"
+    assert timestamp(1_700_000_000.0) == "2023-11-14T22:13:20.000Z"
+
+
+def test_empty_ids_and_fields_are_left_out() -> None:
+    """As the strategy's `omitempty`."""
+    line = json.loads(LineFormat("1", "local", wall=lambda: 0.0).line("info", "m", {}))
+    assert sorted(line) == ["@timestamp", "environment", "level", "message", "service", "version"]
+
+
+def test_importing_configures_nothing() -> None:
+    """A host's own logging is left alone until it asks."""
+    script = (
+        "import logging, structlog, radgateway, radgateway.telemetry.logs,"
+        "radgateway.telemetry.request_log\n"
+        "assert not logging.getLogger().handlers and not structlog.is_configured()"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == 0

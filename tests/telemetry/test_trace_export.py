@@ -1,0 +1,137 @@
+"""Spans reach a receiver over the network, and a dead one holds nothing up."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from drive import drive, http_scope
+
+from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
+from radgateway.telemetry.tracing import TracingMiddleware
+
+
+async def answer_ok(scope: Any, receive: Any, send: Any) -> None:
+    """A bare app."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
+    """An OTLP/HTTP receiver on loopback: its port, and what it was sent."""
+    got: list[tuple[str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            got.append((self.path, body))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port, got
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@pytest.mark.servers
+def test_spans_reach_an_otlp_receiver() -> None:
+    """Over HTTP, at the path of the specification, with the service's name, flushed at the end."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    with receiver() as (port, got):
+        provider = build_tracer_provider(
+            "otlp", f"http://127.0.0.1:{port}", version="1.2", environment="test"
+        )
+
+        async def run() -> bool:
+            layer = TracingMiddleware(answer_ok, tracer_provider=provider)
+            for _ in range(3):
+                await drive(layer, http_scope("/"))
+            return await close_tracer_provider(provider)
+
+        assert asyncio.run(run())
+    assert {path for path, _ in got} == {"/v1/traces"}
+    request = ExportTraceServiceRequest.FromString(got[0][1])
+    resource = {a.key: a.value.string_value for a in request.resource_spans[0].resource.attributes}
+    assert resource["service.name"] == "rad-gateway"
+    assert resource["service.version"] == "1.2"
+    assert resource["deployment.environment.name"] == "test"
+    spans = [s for scoped in request.resource_spans[0].scope_spans for s in scoped.spans]
+    assert [span.name for span in spans] == ["gateway_request"] * 3
+    assert request.resource_spans[0].scope_spans[0].scope.name == "radgateway"
+
+
+@pytest.mark.servers
+def test_closing_ends_in_time_though_nobody_receives() -> None:
+    """A receiver that takes connections and never answers costs the close its limit at most."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        provider = build_tracer_provider("otlp", f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+        async def run() -> float:
+            layer = TracingMiddleware(answer_ok, tracer_provider=provider)
+            await drive(layer, http_scope("/"))
+            began = time.monotonic()
+            await close_tracer_provider(provider, timeout_s=0.2)
+            return time.monotonic() - began
+
+        assert asyncio.run(run()) < 2.0
+    # The exporter's own thread gives up once the socket above is gone.
+    for thread in threading.enumerate():
+        if thread.name == "radgateway-tracing-close":
+            thread.join(10)
+
+
+def test_stdout_prints_spans(capsys: pytest.CaptureFixture[str]) -> None:
+    """For a look without any collector."""
+    provider = build_tracer_provider("stdout")
+
+    async def run() -> None:
+        await drive(TracingMiddleware(answer_ok, tracer_provider=provider), http_scope("/"))
+        assert await close_tracer_provider(provider)
+
+    asyncio.run(run())
+    assert '"name": "gateway_request"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:4317", "http://localhost:4317", "grpc://c:9"])
+def test_grpc_is_chosen_by_port_or_scheme(endpoint: str) -> None:
+    """The strategy's `jaeger-collector:4317` speaks gRPC."""
+    provider = build_tracer_provider("otlp", endpoint)
+    processor = provider._active_span_processor._span_processors[0]
+    assert ".grpc." in type(processor.span_exporter).__module__  # type: ignore[attr-defined]
+    provider.shutdown()
+
+
+def test_what_it_does_not_know_is_named() -> None:
+    """A wrong exporter or endpoint is an error at start-up that says what is right."""
+    with pytest.raises(ValueError, match="'otlp' or 'stdout'"):
+        build_tracer_provider("zipkin")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="otlp_endpoint"):
+        build_tracer_provider("otlp", "ftp://x")
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the exporter installed the error says what to install."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(RuntimeError, match=r"radgateway\[otlp\]"):
+        build_tracer_provider("otlp", "http://localhost:4318")

@@ -25,8 +25,9 @@ _EVENT_MAX = 256 * 1024
 _TAIL_MAX = 16 * 1024
 """Bytes kept of the end of a body too large to read whole: usage stands at the end."""
 
-# A line ends in CR LF, LF or CR (WHATWG HTML §9.2.5); CR LF must not count as two.
-_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+# A line ends in CR LF, LF or CR (WHATWG HTML §9.2.5). CR LF must not count as two, so a CR at the
+# end of what has come waits for what follows it.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
 _OF_INTEREST = re.compile(
     rb'"usage(?:Metadata)?"\s*:\s*\{'
     rb'|"error"'

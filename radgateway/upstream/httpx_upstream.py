@@ -111,7 +111,7 @@ class HTTPXUpstream:
             async with clock:
                 await self._slots.acquire()
         except TimeoutError:
-            if asyncio.get_running_loop().time() >= total_at:
+            if clock.when() == total_at:
                 raise _total(timeouts, sent=False) from None
             raise PoolTimeout(
                 f"None of {self._max_connections} connections was free in {timeouts.pool_s:g} s."
@@ -197,7 +197,7 @@ class HTTPXUpstream:
         in_body = response.status != 0
         timeouts = response.timeouts
         if isinstance(error, TimeoutError) and clock.expired():
-            if asyncio.get_running_loop().time() >= response.total_at:
+            if clock.when() == response.total_at:
                 return _total(timeouts, sent=True)
             if in_body:
                 return IdleTimeout(f"No byte of the body came for {timeouts.idle_s:g} s.")

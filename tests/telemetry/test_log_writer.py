@@ -43,7 +43,7 @@ def test_text_streams_work_too() -> None:
 
 
 def test_a_stuck_pipe_never_blocks_and_the_loss_is_reported() -> None:
-    """Fill a pipe nobody reads: writing stays instant; once it is read, a line says what is gone."""
+    """While nobody reads, writing stays instant; once somebody does, a line says what is gone."""
     reading, writing = os.pipe()
     counted: list[int] = []
     with os.fdopen(writing, "wb") as stream, os.fdopen(reading, "rb") as source:

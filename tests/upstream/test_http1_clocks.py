@@ -107,9 +107,7 @@ def test_total_clock(loop: str, script: object) -> None:
         async with Peer(script) as peer, a_client() as client:  # type: ignore[arg-type]
             started = asyncio.get_running_loop().time()
             with pytest.raises(TotalTimeout):
-                await read_all(
-                    await client.send(post(peer.url), Timeouts(total_s=0.1, idle_s=5.0))
-                )
+                await read_all(await client.send(post(peer.url), Timeouts(total_s=0.1, idle_s=5.0)))
             assert asyncio.get_running_loop().time() - started >= 0.09
 
     run(main, loop)

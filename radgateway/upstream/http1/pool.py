@@ -192,7 +192,7 @@ class Pool:
             elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._hand_on(waiter.result())
             if isinstance(error, TimeoutError) and clock.expired():
-                if loop.time() >= total_at:
+                if clock.when() == total_at:
                     raise _total(timeouts) from None
                 raise PoolTimeout(
                     f"None of {self._max_connections} connections to {self._origin} "
@@ -254,7 +254,7 @@ class Pool:
         total_at: float,
     ) -> UpstreamError | None:
         if clock.expired() and isinstance(error, TimeoutError):
-            if asyncio.get_running_loop().time() >= total_at:
+            if clock.when() == total_at:
                 return _total(timeouts)
             return ConnectTimeout(
                 f"No connection to {self._origin} within {timeouts.connect_s:g} s."

@@ -163,7 +163,7 @@ def _per_s(streams: Streams) -> float:
 
 def requests_per_cpu_s(each: Round) -> float:
     """Requests for each CPU second of the system: what is left of throughput on a busy machine."""
-    return each.many.requests_per_s / each.cpu_share if each.cpu_share else 0.0
+    return each.many.requests_per_s / max(each.cpu_share, 0.001)
 
 
 def others_share(each: Round) -> float:

@@ -62,7 +62,6 @@ def create_gateway(
 
     instruments = instruments or assembly.instruments(config)
     drain = Drain()
-    keys = assembly.api_keys(config)
     models = assembly.model_table(config)
     providers, clients = assembly.providers(config, instruments.breaker_changed)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
@@ -92,7 +91,7 @@ def create_gateway(
         partial(DrainGuard, drain=drain),
     ]
     if config.keys:
-        outer.append(partial(ApiKeyAuth, keys=keys))
+        outer.append(partial(ApiKeyAuth, keys=assembly.caller_keys(config)))
     inner: list[Layer] = [
         partial(
             RateLimiter,
@@ -136,7 +135,7 @@ def create_gateway(
     if config.admin_keys:
         admin: list[Layer] = [
             RequestContextMiddleware,
-            partial(ApiKeyAuth, keys=keys, require_admin=True),
+            partial(ApiKeyAuth, keys=assembly.admin_keys(config), require_admin=True),
         ]
         endpoints = management(
             assembly.config_view(config),

@@ -33,8 +33,13 @@ from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
 _log = logging.getLogger("radgateway.app")
 
 
-def api_keys(config: GatewayConfig) -> ApiKeys:
-    """The callers' keys and the admins', in one set: whose it is says what it opens."""
+def caller_keys(config: GatewayConfig) -> ApiKeys:
+    """The keys of the data plane; an admin's is none of them."""
+    return ApiKeys((Principal(key.name), key.secret.reveal()) for key in config.keys)
+
+
+def admin_keys(config: GatewayConfig) -> ApiKeys:
+    """The keys the management routes know. Callers' are among them, to be told apart: 403."""
     return ApiKeys(
         [(Principal(key.name), key.secret.reveal()) for key in config.keys]
         + [(Principal(key.name, admin=True), key.secret.reveal()) for key in config.admin_keys]

@@ -11,21 +11,20 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from radgateway.config import GatewayConfig, load_config
 from radgateway.gateway import Gateway
 from radgateway.telemetry.multiprocess import VARIABLE, share_metrics
 
-if TYPE_CHECKING:
-    import socket
-
 CONFIG_VARIABLE = "RADGATEWAY_CONFIG"
 _KEY_VARIABLE = "RAD_KEY"
+_BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 """nginx's default: a little longer than most balancers keep theirs, so they close first."""
 
@@ -118,7 +117,7 @@ def serve(
             timeout_keep_alive=_KEEP_ALIVE_S,
             lifespan="on",
         )
-        bound = settings.bind_socket()
+        bound = _bind(config.server.host, config.server.port)
         stack.callback(bound.close)
         announce(_address(bound))
         # uvicorn raises the signal again when it has shut down; by then it is no news.
@@ -131,6 +130,14 @@ def serve(
             server.run(sockets=[bound])
             return 0 if server.started else 3
         return 0
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket that worker processes inherit. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    bound.set_inheritable(True)
+    return bound
 
 
 def _prepare_environment(

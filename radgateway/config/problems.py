@@ -83,10 +83,13 @@ class Report:
     notices: list[str] = field(default_factory=list)
     places: dict[Path, tuple[str, int | None]] = field(default_factory=dict)
     """Source and line of each value that was read, for whoever finds fault with it later."""
+    spoiled: set[Path] = field(default_factory=set)
+    """Sections with a value that was left out: what they lack may be only that."""
 
     def add(self, path: Path, message: str) -> None:
         """Record a problem with a value, or with one that is missing where its parent stands."""
         source, line = self._place(path)
+        self.spoiled.add(path[:-1])
         self.problems.append(Problem(dotted(path), line, message, source))
 
     def notice(self, message: str) -> None:

@@ -47,8 +47,8 @@ def _within(owner: object, names: str, low: float, high: float, *, over: bool = 
         if value is None:
             continue
         if not low <= value <= high or (over and value == low):
-            least = f"over {low:g}" if over else f"at least {low:g}"
-            raise ValueError(f"{name} must be {least} and at most {high:g}, not {value}")
+            least = f"{'over' if over else 'at least'} {low:.0f}"
+            raise ValueError(f"{name} must be {least} and at most {high:.0f}, not {value}")
 
 
 def _matches(owner: object, name: str, pattern: re.Pattern[str], what: str) -> None:

@@ -118,7 +118,5 @@ def _record_failover(instruments: Instruments, source: Attempt, target: Attempt)
 def _record_refusal(instruments: Instruments, code: str) -> None:
     if code == "rate_limited":
         instruments.rate_limited(code).inc()
-    elif code == "retry_budget_exhausted":
-        instruments.retry_budget_exhausted.inc()
     elif code in AUTH_FAILURES:
         instruments.auth_failures(code).inc()

@@ -44,6 +44,7 @@ FAILURES: dict[str, type[UpstreamError]] = {
     "ResponseNotRead": ConnectionLost,
     "RequestNotRead": ConnectionLost,
     "StreamError": ConnectionLost,
+    "SSEError": BadResponse,  # httpx2 only
 }
 
 

@@ -120,7 +120,6 @@ class HTTPXUpstream:
             self._waiting -= 1
 
     async def _send(self, request: UpstreamRequest, response: HTTPXResponse) -> None:
-        loop = asyncio.get_running_loop()
         timeouts = response.timeouts
         # A transport that reports its steps restarts this clock when the request is out; for one
         # that does not, the response may take as long as connecting and answering together.
@@ -141,19 +140,11 @@ class HTTPXUpstream:
             request.url,
             headers=request.headers,
             content=body or None,
-            extensions={
-                "timeout": {
-                    "connect": timeouts.connect_s,
-                    "pool": timeouts.pool_s,
-                    "read": None,
-                    "write": timeouts.idle_s,
-                },
-                "trace": trace,
-            },
+            extensions={"timeout": _library_clocks(timeouts), "trace": trace},
         )
         # In a task of its own, cancelled once and waited for: a second cancellation while the
         # library cleans up would leave its connection in the pool (encode/httpx#3782).
-        task = loop.create_task(self._exchange(built))
+        task = asyncio.get_running_loop().create_task(self._exchange(built))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
         try:
@@ -339,6 +330,16 @@ def _earliest(seconds: float | None, total_at: float) -> float | None:
     if seconds is None:
         return _finite(total_at)
     return min(total_at, asyncio.get_running_loop().time() + seconds)
+
+
+def _library_clocks(timeouts: Timeouts) -> dict[str, float | None]:
+    """What only the library can time; reading is timed here."""
+    return {
+        "connect": timeouts.connect_s,
+        "pool": timeouts.pool_s,
+        "read": None,
+        "write": timeouts.idle_s,
+    }
 
 
 def _total(timeouts: Timeouts, *, sent: bool) -> TotalTimeout:

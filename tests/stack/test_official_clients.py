@@ -143,7 +143,7 @@ def test_anthropic_messages(stream: bool) -> None:
                 model="claude", max_tokens=50, messages=HELLO
             ) as events:
                 text = "".join([part async for part in events.text_stream])
-                message = await events.get_final_message()
+                message: anthropic.types.Message = await events.get_final_message()
         else:
             message = await client.messages.create(model="claude", max_tokens=50, messages=HELLO)
             text = "".join(block.text for block in message.content if block.type == "text")

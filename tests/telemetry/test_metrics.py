@@ -152,7 +152,6 @@ def test_an_abandoned_attempt_is_no_error_and_has_no_latency() -> None:
     [
         ("rate_limited", "rate_limited_total", {"reason": "rate_limited"}),
         ("invalid_api_key", "auth_failures_total", {"reason": "invalid_api_key"}),
-        ("retry_budget_exhausted", "retry_budget_exhausted_total", {}),
     ],
 )
 def test_refusals_are_counted(code: str, name: str, labels: dict[str, str]) -> None:

@@ -30,6 +30,7 @@ from radgateway.upstream import (
     Timeouts,
     TotalTimeout,
 )
+from radgateway.upstream.http1.alarm import NEVER
 from radgateway.upstream.http1.pool import PoolStats
 
 
@@ -260,6 +261,32 @@ def test_refused(loop: str) -> None:
                 with pytest.raises(ConnectFailed) as caught:
                     await client.send(get(f"http://{host}/"), QUICK)
                 assert not caught.value.sent
+
+    run(main, loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_closed_as_soon_as_accepted(loop: str) -> None:
+    """A server that hangs up on every connection is an error of the call, at whatever moment."""
+
+    async def hang_up(line: Line) -> None:
+        line.writer.transport.abort()
+
+    async def main() -> None:
+        async with Peer(hang_up) as peer, a_client(max_connections=4) as client:
+            outcomes = await asyncio.gather(
+                *(client.send(post(peer.url), QUICK) for _ in range(100)), return_exceptions=True
+            )
+            assert {type(outcome) for outcome in outcomes} <= {ConnectFailed, ConnectionLost}
+            # The worst moment: the peer's close is seen before the caller hears it is connected.
+            pool = client._pools[next(iter(client._pools))]
+            opening = asyncio.create_task(pool.acquire(QUICK, NEVER))
+            while not pool._open:
+                await asyncio.sleep(0)
+            for connection in tuple(pool._open):
+                connection.transport.abort()
+            with pytest.raises(ConnectFailed):
+                await opening
 
     run(main, loop)
 

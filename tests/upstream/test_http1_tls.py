@@ -86,7 +86,11 @@ def test_untrusted(loop: str, case: str, authority: trustme.CA) -> None:
         context = None if case == "unknown authority" else trusting(authority)
 
         async def script(line: Line) -> None:
-            await line.request()
+            if case == "not TLS":
+                await line.reader.read(10)
+                await line.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            else:
+                await line.request()
 
         async with Peer(script, tls=peer_context) as peer, a_client(ssl_context=context) as client:
             url = f"https://localhost:{peer.port}/"
@@ -148,25 +152,30 @@ def test_idle_death_over_tls(loop: str, authority: trustme.CA) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_cut_body_is_not_taken_for_its_end(loop: str, authority: trustme.CA) -> None:
+@pytest.mark.parametrize("goodbye", [True, False])
+def test_cut_body_is_not_taken_for_its_end(loop: str, goodbye: bool, authority: trustme.CA) -> None:
     """A body that ends with the connection ends with TLS's goodbye; a bare cut is a truncation."""
 
-    async def cut(line: Line) -> None:
+    async def script(line: Line) -> None:
         await line.request()
         await line.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
         await asyncio.sleep(0.05)
-        line.writer.transport.abort()
+        if not goodbye:
+            line.writer.transport.abort()
 
     async def main() -> None:
         context = serving(authority, "localhost")
         async with (
-            Peer(cut, tls=context) as peer,
+            Peer(script, tls=context) as peer,
             a_client(ssl_context=trusting(authority)) as client,
         ):
             answer = await client.send(post(peer.url), QUICK)
             assert await answer.read() == b"half"
-            with pytest.raises(ConnectionLost):
-                await answer.read()
+            if goodbye:
+                assert await answer.read() == b""
+            else:
+                with pytest.raises(ConnectionLost):
+                    await answer.read()
 
     run(main, loop)
 

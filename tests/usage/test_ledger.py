@@ -46,11 +46,25 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
 
 def test_rows_come_back_whole_and_newest_first(ledger: Ledger) -> None:
     """What was written is what is read, attempts included."""
-    rows = [row(f"m{index}", attempts=index) for index in range(3)]
+    rows = [
+        msgspec.structs.replace(row(f"m{index}", attempts=index), usage_id=f"{index:032x}")
+        for index in range(3)
+    ]
     ledger.write(rows)
     assert ledger.recent(10) == rows[::-1]
     assert ledger.recent(1) == rows[:1:-1]
     assert ledger.recent(0) == []
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 31, 32, 33, 100])
+def test_a_batch_of_any_size_is_stored(tmp_path: Path, count: int) -> None:
+    """However a batch divides into statements, every row and attempt arrives."""
+    ledger = SQLiteLedger(tmp_path / "u.db")
+    rows = [row(attempts=index % 4) for index in range(count)]
+    ledger.write(rows)
+    found = {each.usage_id: each for each in ledger.recent(1000)}
+    assert found == {each.usage_id: each for each in rows}
+    ledger.close()
 
 
 def test_writing_twice_leaves_one(ledger: Ledger) -> None:

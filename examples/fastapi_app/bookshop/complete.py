@@ -24,7 +24,7 @@ gateway = create_gateway(CONFIG)
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """The shop's and the gateway's. An app with none of its own takes `gateway.lifespan` as it is."""
+    """The shop's and the gateway's. An app with none takes `gateway.lifespan` as it is."""
     async with open_shop(app), gateway.lifespan(app):
         yield
 

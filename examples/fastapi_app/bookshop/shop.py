@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from pydantic import BaseModel
 
-BOOKS = {
+BOOKS: dict[int, dict[str, str | float]] = {
     1: {"title": "The Soul of a New Machine", "price_eur": 14.5},
     2: {"title": "A Pattern Language", "price_eur": 62.0},
     3: {"title": "Where Wizards Stay Up Late", "price_eur": 12.0},

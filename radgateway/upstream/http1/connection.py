@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import ssl
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, cast
 
@@ -103,7 +104,7 @@ class Connection(asyncio.Protocol):
             self._upload = StreamUpload(self, body)
         elif len(body) <= SLICE_BYTES:
             self.transport.write(head + body if body else head)
-            self._watch_first_byte(response)
+            self._watch_for(response, response.timeouts.first_byte_s)
         else:
             self.transport.write(head + body[:SLICE_BYTES])
             self._alarm.set(response.total_at)
@@ -112,10 +113,9 @@ class Connection(asyncio.Protocol):
 
     def upload_done(self) -> None:
         """The request's last byte has been written."""
-        self._upload = None
-        response = self._response
+        self._upload, response = None, self._response
         if response is not None and response.status == 0:
-            self._watch_first_byte(response)
+            self._watch_for(response, response.timeouts.first_byte_s)
 
     def watch_body(self, response: HTTP1Response) -> None:
         """A reader waits: the idle clock runs."""
@@ -186,10 +186,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not response.complete:
-                cause = error.__context__
-                if not isinstance(cause, UpstreamError):
-                    cause = BadResponse(f"The response is not HTTP/1.1: {error}")
-                self.fail(cause)
+                ours = error.__context__
+                other = BadResponse(f"The response is not HTTP/1.1: {error}")
+                self.fail(ours if isinstance(ours, UpstreamError) else other)
                 return
             self._reusable = False
         if response.complete:
@@ -214,7 +213,7 @@ class Connection(asyncio.Protocol):
         response = self._response
         if response is None:
             self._surprised()
-        elif self._close_delimited:
+        elif self._close_delimited and self._said_goodbye():
             response.complete = True
             self._finish(response)
 
@@ -316,6 +315,17 @@ class Connection(asyncio.Protocol):
 
     # inside
 
+    def _said_goodbye(self) -> bool:
+        """Whether the end is the peer's word: over TLS, only after its closure alert (§9.8)."""
+        tls = self.transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            # asyncio reports a bare end of the TCP stream just like the alert; OpenSSL knows.
+            return not tls.read(1)
+        except ssl.SSLError:
+            return False
+
     def _frame_once(self) -> None:
         if self._has_framing:
             raise BadResponse("The response says twice how long it is.")
@@ -355,9 +365,6 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
     # the clocks
-
-    def _watch_first_byte(self, response: HTTP1Response) -> None:
-        self._watch_for(response, response.timeouts.first_byte_s)
 
     def _watch_for(self, response: HTTP1Response, seconds: float | None) -> None:
         due = response.total_at

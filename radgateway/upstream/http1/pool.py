@@ -96,15 +96,18 @@ class Pool:
         if self._closed:
             raise ConnectionLost("The client is closed.", sent=False)
         if self._active >= self._max_connections:
-            connection = await self._wait_for_slot(timeouts, total_at)
-            if connection is not None:
-                if connection.usable():
-                    return connection, None
-                connection.close()
+            handed = await self._wait_for_slot(timeouts, total_at)
+            if handed is not None:
+                if handed.usable():
+                    return handed, None
+                handed.close()
         else:
             self._active += 1
         try:
-            return await self._open_one(timeouts, total_at)
+            connection, connect_s = await self._open_one(timeouts, total_at)
+            if connection.closed or connection.transport.is_closing():
+                raise ConnectFailed(f"{self._origin} closed the connection as soon as it was open.")
+            return connection, connect_s
         except BaseException:
             self._free_slot()
             raise
@@ -207,9 +210,7 @@ class Pool:
         else:
             self._free_slot()
 
-    async def _open_one(
-        self, timeouts: Timeouts, total_at: float
-    ) -> tuple[Connection, float | None]:
+    async def _open_one(self, timeouts: Timeouts, total_at: float) -> tuple[Connection, float]:
         loop = asyncio.get_running_loop()
         started = self._clock()
         # A task, so that `aclose` can end it without cancelling the caller.

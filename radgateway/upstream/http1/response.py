@@ -99,10 +99,13 @@ class HTTP1Response:
         self.abandon("the response was closed by its reader")
 
     def abandon(self, reason: str) -> None:
-        """End the exchange from our side."""
-        self.chunks.clear()
+        """End the exchange from our side. What was not read is lost, and a later read says so."""
         if self.connection is not None:
             self.connection.fail(ConnectionLost(reason))
+        elif self.chunks:
+            self.complete = False
+            self.error = self.error or ConnectionLost(reason)
+        self.chunks.clear()
 
     def wake(self) -> None:
         """Let the waiting task look again."""

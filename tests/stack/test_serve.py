@@ -1,0 +1,203 @@
+"""The command as a person runs it: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from processes import Process, started
+
+pytestmark = pytest.mark.servers
+
+CHAT = "/v1/chat/completions"
+BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def address(process: Process) -> str:
+    """Where it listens, once it says that it has started."""
+    url = process.wait_for(r" on (http://\S+)")[1]
+    process.wait_for("Application startup complete")
+    return url
+
+
+def test_the_first_run_says_all_that_is_needed(tmp_path: Path) -> None:
+    """The address, the key and a curl that works as printed; then SIGTERM ends it with code 0."""
+    with started(["-m", "radgateway", "serve", "--port", "0"], tmp_path) as process:
+        url = address(process)
+        key = process.wait_for(r"^API key: (\S+)$")[1]
+        printed = process.output
+        assert f"curl {url}{CHAT}" in printed
+        body = re.search(r"-d '(.*)'", printed)
+        assert body is not None
+        answer = httpx.post(
+            url + CHAT,
+            content=body[1],
+            headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+        )
+        assert answer.status_code == 200
+        assert answer.json()["choices"][0]["message"]["content"].startswith("Echo")
+        assert httpx.get(url + "/health").json() == {"status": "ok"}
+        assert httpx.get(url + "/health/ready").status_code == 200
+        assert httpx.get(url + "/metrics").status_code == 200
+        assert httpx.post(url + CHAT, json=BODY).status_code == 401
+        own = {"x-api-key": key}
+        assert httpx.get(url + "/v0/management/usage", headers=own).status_code == 404
+        assert process.end() == 0
+        logged = [json.loads(line) for line in process.lines if line.startswith("{")]
+        requests = [line for line in logged if line["message"] == "radgateway.request"]
+        assert {r["fields"]["status"] for r in requests} == {200, 401, 404}
+        assert all(line["service"] == "rad-gateway" and line["@timestamp"] for line in logged)
+        # Only the banner, which is for the person who starts it, shows the key.
+        assert not [line for line in process.lines if line.startswith("{") and key in line]
+
+
+def test_the_originals_variables_keep_working(tmp_path: Path) -> None:
+    """A deployment of the original starts as it is."""
+    environ = {"RAD_API_KEYS": "ann:key-a,bob:key-b", "RAD_LISTEN_ADDR": "127.0.0.1:0"}
+    with started(["-m", "radgateway", "serve"], tmp_path, environ) as process:
+        url = address(process)
+        assert "key-a" not in process.output
+        for key in ("key-a", "key-b"):
+            assert httpx.post(url + CHAT, json=BODY, headers={"x-api-key": key}).status_code == 200
+        assert process.end() == 0
+
+
+SLOW = """
+environment: local
+keys: [{name: k, secret: key-1}]
+admin_keys: [{name: ops, secret: key-admin}]
+providers:
+  slow: {kind: mock, latency_ms: 500, tokens_per_s: 4}
+  fast: {kind: mock}
+models:
+  slow: {candidates: [{provider: slow}]}
+  fast: {candidates: [{provider: fast}]}
+storage: {usage: "sqlite:///usage.db"}
+telemetry: {metrics: true}
+"""
+HEADERS = {"x-api-key": "key-1"}
+
+
+def stream(url: str, into: list[str]) -> None:
+    """Stream an answer, noting its lines."""
+    body = {**BODY, "model": "slow", "stream": True}
+    with httpx.stream("POST", url + CHAT, json=body, headers=HEADERS, timeout=20) as answer:
+        into.extend(line for line in answer.iter_lines() if line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_what_is_in_flight_finish(tmp_path: Path, number: int) -> None:
+    """Readiness turns 503, new work is refused, the stream gets its last byte, its row is kept."""
+    (tmp_path / "gateway.yaml").write_text(SLOW)
+    arguments = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
+    with started(arguments, tmp_path) as process:
+        url = address(process)
+        got: list[str] = []
+        client = threading.Thread(target=stream, args=(url, got))
+        client.start()
+        until = time.monotonic() + 10
+        while not got and time.monotonic() < until:
+            time.sleep(0.02)
+        with httpx.Client(base_url=url, headers=HEADERS) as other:
+            assert other.get("/health/ready").status_code == 200
+            process.process.send_signal(number)
+            while other.get("/health/ready").status_code != 503:
+                assert time.monotonic() < until
+            refused = other.post(CHAT, json={**BODY, "model": "fast"})
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "draining"
+            assert refused.headers["retry-after"]
+            assert client.is_alive(), "the stream ended before the drain could be seen"
+        client.join(15)
+        assert got[-1] == "data: [DONE]"
+        assert process.process.wait(15) == 0
+    with started(arguments, tmp_path) as process:
+        url = address(process)
+        admin = {"x-api-key": "key-admin"}
+        rows = httpx.get(url + "/v0/management/usage", headers=admin).json()["data"]
+        kept = [row for row in rows if row["incomingModel"] == "slow"]
+        assert [(row["outcome"], row["stream"]) for row in kept] == [("success", True)]
+        assert httpx.get(url + "/v0/management/usage", headers=HEADERS).status_code == 403
+        assert httpx.post(url + CHAT, json=BODY, headers=admin).status_code == 401
+        assert process.end() == 0
+
+
+def test_several_workers_count_as_one(tmp_path: Path) -> None:
+    """Whichever worker is scraped, /metrics shows what all of them did."""
+    (tmp_path / "gateway.yaml").write_text(SLOW)
+    arguments = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
+    with started([*arguments, "--workers", "2"], tmp_path) as process:
+        url = process.wait_for(r" on (http://\S+)")[1]
+        assert "in each of 2 workers" in process.output
+        for _ in range(2):
+            process.wait_for("Application startup complete")
+        pids: set[str] = set()
+        sent = 0
+        until = time.monotonic() + 15
+        while len(pids) < 2 and time.monotonic() < until:
+            # A connection stays with one worker; new ones reach the other sooner or later.
+            answer = httpx.post(
+                url + CHAT,
+                json={**BODY, "model": "fast"},
+                headers={**HEADERS, "connection": "close"},
+            )
+            assert answer.status_code == 200
+            sent += 1
+            pids = {
+                match[1]
+                for match in re.finditer(r"Started server process \[(\d+)\]", process.output)
+            }
+        text = httpx.get(url + "/metrics").text
+        counted = re.findall(
+            r'rad_gateway_requests_total\{[^}]*route="/v1/chat/completions",status="200"\} (\S+)',
+            text,
+        )
+        assert [float(value) for value in counted] == [sent]
+        assert process.end() == 0
+
+
+def test_check_config_shows_what_would_be_in_force(tmp_path: Path) -> None:
+    """Secrets masked; exit 0."""
+    (tmp_path / "gateway.yaml").write_text(SLOW)
+    with started(["-m", "radgateway", "check-config", "gateway.yaml"], tmp_path) as process:
+        assert process.process.wait(20) == 0
+        process.wait_for("first_byte_s: 30")
+        assert "key-1" not in process.output
+        assert "key-admin" not in process.output
+
+
+def test_a_wrong_configuration_is_told_with_its_lines(tmp_path: Path) -> None:
+    """Every error at once, the nearest known key, and exit 2; for serve and check-config alike."""
+    wrong = SLOW.replace("latency_ms", "latancy_ms").replace("provider: fast", "provider: gone")
+    (tmp_path / "gateway.yaml").write_text(wrong)
+    for arguments in (["check-config", "gateway.yaml"], ["serve", "--config", "gateway.yaml"]):
+        with started(["-m", "radgateway", *arguments], tmp_path) as process:
+            assert process.process.wait(20) == 2
+            process.wait_for("latency_ms")
+            process.wait_for("gone")
+            assert "Traceback" not in process.output
+
+
+def test_a_port_that_is_taken_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    """Said in a line, with a code that is not 0."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with started(["-m", "radgateway", "serve", "--port", port], tmp_path) as process:
+            assert process.process.wait(20) == 1
+            process.wait_for("in use")
+            assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["check-config", "--help"]])
+def test_help_teaches(tmp_path: Path, arguments: list[str]) -> None:
+    """Every command explains itself."""
+    with started(["-m", "radgateway", *arguments], tmp_path) as process:
+        assert process.process.wait(20) == 0
+        process.wait_for("usage: radgateway")

@@ -22,7 +22,7 @@ run: $(READY) ## Serve the reference app on 127.0.0.1:8090 with embedded default
 	@$(BIN)/radgateway serve
 
 test: $(READY) ## Run the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=auto
 
 lint: $(READY) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

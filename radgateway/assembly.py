@@ -85,6 +85,11 @@ def instruments(config: GatewayConfig) -> Instruments:
     labels = LabelSets(
         providers=frozenset(config.providers),
         models=frozenset(name for name in models | names if "*" not in name),
+        api_key_names=(
+            frozenset(key.name for key in config.keys)
+            if config.telemetry.key_names_in_metrics
+            else None
+        ),
     )
     return Instruments(labels=labels, version=__version__, environment=config.environment)
 

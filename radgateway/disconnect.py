@@ -21,14 +21,12 @@ class DisconnectWatch:
     passes through. It has no limit of its own; the block it guards has.
     """
 
-    __slots__ = ("_before", "_exchange", "_fired", "_receive", "_task", "_watcher", "over")
+    __slots__ = ("_before", "_exchange", "_fired", "_receive", "_task", "_watcher")
 
     def __init__(self, receive: Receive, exchange: Exchange) -> None:
         self._receive = receive
         self._exchange = exchange
         self._fired = False
-        self.over = False
-        """Set once the last byte was handed out: a client that leaves after it has it all."""
 
     def __enter__(self) -> DisconnectWatch:
         task = asyncio.current_task()
@@ -41,7 +39,8 @@ class DisconnectWatch:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self.over:
+        # Clients leave as soon as they have read the mark of the end, before the last byte.
+        if not self._exchange.delivered and self._exchange.ended is None:
             self._fired = self._exchange.disconnected = True
             self._task.cancel()
 

@@ -124,6 +124,7 @@ class Exchange:
     __slots__ = (
         "attempts",
         "clock",
+        "delivered",
         "disconnected",
         "ended",
         "error_code",
@@ -164,6 +165,7 @@ class Exchange:
         self.stream = False  # ProviderRouter
         self.attempts: list[Attempt] = []  # ProviderRouter
         self.disconnected = False  # whoever consumes `receive`: the client left before the end
+        self.delivered = False  # ProviderRouter: the caller has all it needs, if not the last byte
         self.interrupted: str | None = None  # why a begun response was not completed; `end_broken`
         self.error_code: str | None = None  # errors.answer, or the router for an upstream error
         self.status: int | None = None  # the send wrapper of `open_exchange`
@@ -177,7 +179,7 @@ class Exchange:
         attempt = Attempt(provider, model, self.clock())
         attempt.price = price
         if self.trace_id:
-            attempt.span_id = f"{random.getrandbits(64):016x}"
+            attempt.span_id = f"{random.getrandbits(64) or 1:016x}"
         self.attempts.append(attempt)
         return attempt
 

@@ -48,6 +48,10 @@ def notices(config: GatewayConfig) -> Iterator[str]:
     """What works, and is worth knowing before it surprises somebody."""
     if not config.keys:
         yield "keys is empty: the data plane is open to whoever reaches it"
+    for key in config.keys:
+        unkept = [name for name in ("token_limits", "max_concurrency") if getattr(key, name)]
+        if unkept:
+            yield f"the key {key.name!r} sets {' and '.join(unkept)}, which is not enforced yet"
     if config.environment not in DEPLOYED:
         return
     for name, provider in config.providers.items():

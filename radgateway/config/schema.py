@@ -348,6 +348,8 @@ class TelemetryConfig:
     """The least level logged; the logger knows the kinds that production logs regardless."""
     metrics: bool = True
     """Serve `/metrics`."""
+    key_names_in_metrics: bool = False
+    """Label tokens with the name of the key that spent them; off, since it tells who uses what."""
     tracing: TracingConfig = field(default_factory=TracingConfig)
 
 

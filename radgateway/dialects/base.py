@@ -24,8 +24,10 @@ class Event(Enum):
     """Carries something of the answer, or is unknown: releasing it is the commit point."""
     ERROR = "error"
     """The provider says, inside a 200, that it failed."""
+    FINISH = "finish"
+    """The content is complete; what still follows only describes it."""
     END = "end"
-    """The dialect's own mark that the stream is complete."""
+    """The dialect's own mark that the stream is complete and nothing follows."""
 
 
 @dataclass(slots=True)

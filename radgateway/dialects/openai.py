@@ -114,7 +114,7 @@ class OpenAIChat(OpenAI):
             # Usage alone, or a gateway's own preface (OpenRouter and Azure send such chunks).
             return Event.CONTENT if payload.get("usage") else Event.PREAMBLE
         if any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices):
-            return Event.END
+            return Event.FINISH
         return Event.CONTENT if any(map(_has_content, choices)) else Event.PREAMBLE
 
     def usage_only(self, payload: Any) -> bool:

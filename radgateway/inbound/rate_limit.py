@@ -50,7 +50,8 @@ def client_address(scope: Scope) -> str:
 class RateLimiter:
     """Refuses requests beyond the caller's limits, and tells every caller where it stands.
 
-    The caller is the principal where one is known, else what `key` finds in the scope. `limits`
+    The caller is the principal where one is known, else what `key` finds in the scope; None from
+    `key` lets the request through uncounted. `limits`
     hold for everybody; `limits_of` finds a principal's own instead. `storage` is `memory://`, a
     URI that the `limits` library knows, or one of its async storages; a shared one that does not
     answer in `storage_timeout_s` seconds lets all requests through, or with
@@ -64,7 +65,7 @@ class RateLimiter:
         limits: str | Sequence[str] = (),
         *,
         limits_of: LimitsOf | None = None,
-        key: Callable[[Scope], str] = client_address,
+        key: Callable[[Scope], str | None] = client_address,
         storage: str | Storage = "memory://",
         storage_timeout_s: float = 0.05,
         on_storage_failure: Literal["open", "closed"] = "open",
@@ -96,8 +97,8 @@ class RateLimiter:
         exchange = exchange_of(scope)
         principal = exchange.principal if exchange is not None else None
         name = principal.name if principal is not None else self._key(scope)
-        items = self._limits_of(name)
-        if not items:
+        items = self._limits_of(name) if name is not None else ()
+        if name is None or not items:
             await self.app(scope, receive, send)
             return
         spans = exchange.spans if exchange is not None else None

@@ -19,7 +19,6 @@ from typing import Final
 from radgateway.asgi import (
     Clock,
     Headers,
-    Message,
     Receive,
     Scope,
     Send,
@@ -187,14 +186,8 @@ class MockProvider:
             return
         if body is None:
             return
-        with DisconnectWatch(receive, exchange) as watch:
-
-            async def send_until_over(message: Message) -> None:
-                if message["type"] == "http.response.body" and not message.get("more_body"):
-                    watch.over = True
-                await send(message)
-
-            await self._answer(scope, send_until_over, body)
+        with DisconnectWatch(receive, exchange):
+            await self._answer(scope, send, body)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await self._read(scope, receive, send)

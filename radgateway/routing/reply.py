@@ -62,6 +62,7 @@ class Reply:
         "_shape",
         "_skipping",
         "complete",
+        "ended",
         "error_text",
         "failed",
         "releasable",
@@ -79,7 +80,9 @@ class Reply:
         self.failed = False
         """The provider said, inside its 200, that it failed."""
         self.complete = False
-        """The dialect's own mark of the end was seen."""
+        """The content was seen to its end, so the stream was not truncated."""
+        self.ended = False
+        """The dialect's last mark was seen: the caller needs nothing that may still come."""
         self.error_text = ""
         """What the provider said of its failure, shortened."""
         self.usage: Usage | None = None
@@ -180,7 +183,7 @@ class Reply:
         if data is None:
             return True  # a comment, or an event without data
         if data.strip() == b"[DONE]":
-            self.complete = self.releasable = True
+            self.complete = self.ended = self.releasable = True
             return True
         payload = _loads(data)
         verdict = self._dialect.judge(payload)
@@ -188,6 +191,8 @@ class Reply:
             self.failed = True
             self.error_text = _error_text(payload)
         elif verdict is Event.END:
+            self.complete = self.ended = True
+        elif verdict is Event.FINISH:
             self.complete = True
         usage = self._dialect.usage_of(payload)
         if usage is not None:

@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from radgateway.asgi import (
     ASGIApp,
     Clock,
-    Message,
     Receive,
     Scope,
     Send,
@@ -90,18 +89,13 @@ class ProviderRouter:
         try:
             ask = await self._read(scope, receive, exchange)
             candidates = self._candidates(scope, ask, exchange)
-            with DisconnectWatch(receive, exchange) as watch:
-
-                async def send_until_over(message: Message) -> None:
-                    if message["type"] == "http.response.body" and not message.get("more_body"):
-                        watch.over = True
-                    await send(message)
-
-                dispatch = Dispatch(scope, send_until_over, exchange, ask, self._learn)
+            with DisconnectWatch(receive, exchange):
+                dispatch = Dispatch(scope, send, exchange, ask, self._learn)
                 try:
                     await dispatch.run(candidates, self._providers)
                 except Refusal as refusal:
-                    await answer(scope, send_until_over, refusal)
+                    exchange.delivered = True
+                    await answer(scope, send, refusal)
         except Refusal as refusal:
             await answer(scope, send, refusal)
         except ClientDisconnected:

@@ -113,9 +113,15 @@ class Trial:
         more: bool = message.get("more_body", False)
         if self.attempt.first_byte is None:
             self.attempt.first_byte = self._clock()
+        if reply.ended and self.attempt.failure is not None:
+            # Broken off after the last mark: the caller has the whole answer, so it was no failure.
+            self.attempt.failure, body = None, b""
+            message = {**message, "body": body}
         out = reply.feed(body, last=not more)
         if not more:
             self._judge_end(reply)
+        if reply.ended or not more:
+            self._exchange.delivered = True
         if self.released:
             await self._pass_on(message, out, more, same=out is body)
             return
@@ -152,6 +158,7 @@ class Trial:
         more: bool = message.get("more_body", False)
         self.finished = not more
         if self.released:
+            self._exchange.delivered = not more
             await self._out(message)
             return
         self._held.append(body)
@@ -165,6 +172,7 @@ class Trial:
     async def _release(self, more: bool) -> None:
         assert self._start is not None
         self.released = True
+        self._exchange.delivered = self._exchange.delivered or not more
         headers = self._response_headers(self._start["headers"])
         await self._out({**self._start, "headers": headers})
         held, self._held = b"".join(self._held), []

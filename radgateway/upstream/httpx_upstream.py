@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +29,9 @@ from radgateway.upstream.interface import (
 from radgateway.upstream.request_head import check_headers, parse_url
 
 NEVER = float("inf")
+_CLOSE_S = 1.0
+"""How long a caller waits for its connection's clean-up, which goes on without it."""
+_TURNS_IN_A_GAP = 20
 
 
 class HTTPXUpstream:
@@ -98,7 +101,7 @@ class HTTPXUpstream:
             await response.aclose()
         await self._client.aclose()
         if self._closing:
-            await asyncio.wait(self._closing, timeout=1.0)
+            await asyncio.wait(self._closing, timeout=_CLOSE_S)
 
     # inside
 
@@ -129,6 +132,12 @@ class HTTPXUpstream:
         clock = asyncio.timeout_at(_earliest(seconds, response.total_at))
 
         async def trace(event: str, info: dict[str, Any]) -> None:
+            # connection.connect_tcp.started, .complete, http11.send_request_headers.started, ...
+            response.fit_to_end = not (
+                event.startswith("connection.") and event.endswith("complete")
+            )
+            if response.ending is not None:
+                return
             if event.endswith("send_request_headers.started"):
                 clock.reschedule(_finite(response.total_at))
             elif event.endswith("send_request_body.complete"):
@@ -142,14 +151,13 @@ class HTTPXUpstream:
             content=body or None,
             extensions={"timeout": _library_clocks(timeouts), "trace": trace},
         )
-        # In a task of its own, cancelled once and waited for: a second cancellation while the
-        # library cleans up would leave its connection in the pool (encode/httpx#3782).
+        # In a task of its own, so that it is cancelled once, and when it does no harm.
         task = asyncio.get_running_loop().create_task(self._exchange(built))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
         try:
             async with clock:
-                answer = await self._outcome(task)
+                answer = await self._outcome(task, response)
         except asyncio.CancelledError:
             if self._closed and not _being_cancelled():
                 raise ConnectionLost("The client was closed.") from None
@@ -160,19 +168,23 @@ class HTTPXUpstream:
             raise self.failure(error, response, clock) from error
         response.accept(answer)
 
-    async def _outcome(self, task: asyncio.Task[Any]) -> Any:
+    async def _outcome(self, task: asyncio.Task[Any], response: HTTPXResponse) -> Any:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.cancel()
-            task.add_done_callback(self._close_orphan)
-            await asyncio.wait([task], timeout=1.0)
+            await self._aside(response, _end(task, response))
             raise
 
-    def _close_orphan(self, task: asyncio.Task[Any]) -> None:
-        """A response that came although its call had been cancelled is closed, unread."""
-        if not task.cancelled() and task.exception() is None:
-            self._close_soon(task.result(), None)
+    async def _aside(self, response: HTTPXResponse, work: Coroutine[Any, Any, None]) -> None:
+        """Clean up where no second cancellation can interrupt it (encode/httpx#3782).
+
+        The caller waits for a while; the slot is free only when it is done.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        response.ending = task
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        await asyncio.wait([task], timeout=_CLOSE_S)
 
     async def _exchange(self, built: Any) -> Any:
         if self._is_transport:
@@ -197,19 +209,15 @@ class HTTPXUpstream:
 
     def release(self, response: HTTPXResponse) -> None:
         """A call has let go of its connection: its slot is free."""
-        if response in self._calls:
+        if response.ending is not None and not response.ending.done():
+            response.ending.add_done_callback(lambda _: self.release(response))
+        elif response in self._calls:
             self._calls.discard(response)
             self._slots.release()
 
-    async def let_go(self, answer: Any, chunks: Any) -> None:
-        """Close a response of the library so that no cancellation can interrupt it."""
-        await asyncio.shield(self._close_soon(answer, chunks))
-
-    def _close_soon(self, answer: Any, chunks: Any) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(_close(answer, chunks))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-        return task
+    async def let_go(self, response: HTTPXResponse, answer: Any, chunks: Any) -> None:
+        """Close a response of the library."""
+        await self._aside(response, _close(answer, chunks))
 
 
 class HTTPXResponse:
@@ -221,6 +229,10 @@ class HTTPXResponse:
         self.connect_s: float | None = None
         self.timeouts = timeouts
         self.total_at = total_at
+        self.fit_to_end = False
+        """Whether the transport is inside a step that it cleans up after when cancelled."""
+        self.ending: asyncio.Task[None] | None = None
+        """The clean-up that the slot waits for."""
         self._upstream = upstream
         self._answer: Any = None
         self._chunks: AsyncIterator[bytes] | None = None
@@ -281,7 +293,7 @@ class HTTPXResponse:
         try:
             if answer is not None:
                 # A generator that another task is reading can't be closed, and will end by itself.
-                await self._upstream.let_go(answer, None if self._reading else chunks)
+                await self._upstream.let_go(self, answer, None if self._reading else chunks)
         finally:
             self._upstream.release(self)
 
@@ -311,10 +323,29 @@ def _library_of(client: Any) -> ModuleType:
     return httpx
 
 
+async def _end(task: asyncio.Task[Any], response: HTTPXResponse) -> None:
+    """Cancel a call, and close the response it may have come to all the same."""
+    # httpcore never frees a connection whose call is cancelled between being given it and opening
+    # it, or between opening it and writing to it (encode/httpcore#1093). Both gaps take a few turns
+    # of the loop, and no I/O, since there is no queue in its pool.
+    for _ in range(_TURNS_IN_A_GAP):
+        if response.fit_to_end or task.done():
+            break
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled() and task.exception() is None:
+        await _close(task.result(), None)
+
+
 async def _close(answer: Any, chunks: Any) -> None:
-    await answer.aclose()
-    if hasattr(chunks, "aclose"):
-        await chunks.aclose()
+    try:
+        await answer.aclose()
+        if hasattr(chunks, "aclose"):
+            await chunks.aclose()
+    except Exception as error:
+        # The connection is gone, if not gently; the call has ended with its own outcome.
+        _ = error
 
 
 def _being_cancelled() -> bool:

@@ -109,17 +109,23 @@ class UsageWriter:
             self._lose(left, "the ledger did not take them before the close")
             self._queue.clear()
             self._batch = []
-        # Not waited for: a ledger that hangs must not hang the shutdown as well.
+        # Waited for briefly only: a ledger that hangs must not hang the shutdown as well.
         with contextlib.suppress(RuntimeError):
-            self._executor.submit(self._ledger.close)
+            closing = asyncio.get_running_loop().run_in_executor(self._executor, self._ledger.close)
+            await asyncio.wait([closing], timeout=1.0)
         self._executor.shutdown(wait=False)
 
     async def _drain(self) -> None:
+        # The first row after a pause is stored at once; those that come meanwhile share the next
+        # transaction.
+        wait = False
         try:
             while self._queue:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._config.interval_s):
-                        await self._enough.wait()
+                if wait:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._config.interval_s):
+                            await self._enough.wait()
+                wait = True
                 self._enough.clear()
                 while self._queue:
                     size = min(len(self._queue), self._config.batch_rows)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from drive import drive, http_scope
+from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -19,19 +20,42 @@ from virtual_time import pending_timers, run_virtual
 
 from radgateway.asgi import ASGIApp, Layer
 from radgateway.composition import describe
+from radgateway.exchange import Principal
 from radgateway.inbound.admission import AdmissionQueue
+from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
+from radgateway.inbound.drain import Drain, DrainGuard
 from radgateway.inbound.rate_limit import RateLimiter
+from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.deadline import Deadline
 from radgateway.provider.faults import FaultInjector, Faults
 from radgateway.routing.retry_budget import RetryBudget
+from radgateway.telemetry.instruments import Instruments
+from radgateway.telemetry.metrics import MetricsMiddleware
+from radgateway.telemetry.tracing import TracingMiddleware
 from radgateway.upstream.interface import Timeouts
+from radgateway.usage.recorder import UsageRecorder
 
 _TIMEOUTS = Timeouts(first_byte_s=60, idle_s=60, total_s=600)
 
+
+KEYS = ApiKeys([(Principal("caller"), "key-1")])
+
+
+def keyed_scope(path: str, **options: Any) -> dict[str, Any]:
+    """A request that brings its key along, for the layer that asks for one."""
+    return http_scope(path, headers=[("x-api-key", "key-1")], **options)
+
+
 LAYERS: list[tuple[str, Layer]] = [
     ("AdmissionQueue", lambda app: AdmissionQueue(app, 1000, 10, 1.0)),
+    ("ApiKeyAuth", lambda app: ApiKeyAuth(app, KEYS)),
+    ("DrainGuard", lambda app: DrainGuard(app, Drain())),
+    ("MetricsMiddleware", lambda app: MetricsMiddleware(app, Instruments())),
+    ("RequestContextMiddleware", RequestContextMiddleware),
+    ("TracingMiddleware", lambda app: TracingMiddleware(app, tracer_provider=TracerProvider())),
+    ("UsageRecorder", lambda app: UsageRecorder(app, put=lambda row: None)),
     ("Bulkhead", lambda app: Bulkhead(app, 1000)),
     ("CircuitBreaker", CircuitBreaker),
     ("Deadline", lambda app: Deadline(app, _TIMEOUTS)),
@@ -105,7 +129,7 @@ async def _call(app: ASGIApp, scope: Any, receive: Any, send: Any) -> None:
 @every_layer
 def test_the_callers_scope_is_not_changed(layer: Layer) -> None:
     """Neither the scope nor its state get anything a layer adds; what was there is passed on."""
-    scope = {**http_scope("/v1/chat/completions"), "state": {"host": "value"}, "extra": object()}
+    scope = {**keyed_scope("/v1/chat/completions"), "state": {"host": "value"}, "extra": object()}
     before = {**scope, "state": dict(scope["state"])}
     seen: list[Any] = []
 
@@ -123,7 +147,7 @@ def test_the_callers_scope_is_not_changed(layer: Layer) -> None:
 @pytest.mark.parametrize("state", [None, {}, {"other": 1}])
 def test_it_works_alone(layer: Layer, state: dict[str, Any] | None) -> None:
     """No other part of the gateway is needed, and no state in the scope."""
-    scope = http_scope("/anything", method="GET")
+    scope = keyed_scope("/anything", method="GET")
     if state is not None:
         scope["state"] = state
     answer = asyncio.run(drive(layer(streaming), scope))
@@ -146,7 +170,7 @@ def test_chunks_pass_one_for_one(layer: Layer) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(_call(layer(app), http_scope("/"), idle, send))
+    asyncio.run(_call(layer(app), keyed_scope("/"), idle, send))
     assert sent[0]["status"] == 200
     assert START["headers"][0] in sent[0]["headers"]  # type: ignore[index]
     assert sent[1] is unknown
@@ -176,7 +200,7 @@ def test_nothing_is_buffered(layer: Layer) -> None:
                 await send(body(chunk))
             await send(body(b"", more=False))
 
-        running = asyncio.ensure_future(_call(layer(app), http_scope("/"), idle, send))
+        running = asyncio.ensure_future(_call(layer(app), keyed_scope("/"), idle, send))
         for step in range(len(CHUNKS)):
             await asyncio.sleep(0.001)
             assert (progress, len(taken)) == (step, step)
@@ -208,7 +232,7 @@ def test_the_request_body_passes(layer: Layer) -> None:
     async def receive() -> Any:
         return pending.pop(0)
 
-    asyncio.run(_call(layer(app), http_scope("/"), receive, drop))
+    asyncio.run(_call(layer(app), keyed_scope("/"), receive, drop))
     assert all(one is other for one, other in zip(got, messages, strict=True))
 
 
@@ -231,10 +255,10 @@ def test_exceptions_pass_and_nothing_is_kept(layer: Layer, started: bool) -> Non
         wrapped = layer(app)
         for _ in range(3):
             with pytest.raises(RuntimeError) as caught:
-                await wrapped(http_scope("/"), idle, drop)
+                await wrapped(keyed_scope("/"), idle, drop)
             assert caught.value is error
         failing = False
-        assert (await drive(wrapped, http_scope("/"))).status == 200
+        assert (await drive(wrapped, keyed_scope("/"))).status == 200
         assert pending_timers() == 0
 
     run_virtual(story())
@@ -257,14 +281,14 @@ def test_cancellation_passes_and_releases(layer: Layer, started: bool) -> None:
         nonlocal stuck
         wrapped = layer(app)
         for _ in range(50):
-            running = asyncio.ensure_future(_call(wrapped, http_scope("/"), idle, drop))
+            running = asyncio.ensure_future(_call(wrapped, keyed_scope("/"), idle, drop))
             await asyncio.sleep(0.001)
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
             assert running.cancelled()
         stuck = False
-        assert (await drive(wrapped, http_scope("/"))).status == 200
+        assert (await drive(wrapped, keyed_scope("/"))).status == 200
         assert pending_timers() == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -280,7 +304,7 @@ def test_a_request_is_not_kept_after_its_end(layer: Layer) -> None:
 
     async def story() -> None:
         wrapped = layer(streaming)
-        scope = {**http_scope("/"), "marker": Marker(), "state": {}}
+        scope = {**keyed_scope("/"), "marker": Marker(), "state": {}}
         alive = weakref.ref(scope["marker"])
         await drive(wrapped, scope)
         del scope
@@ -306,7 +330,7 @@ def test_a_hundred_requests_do_not_see_each_other(layer: Layer) -> None:
     async def story() -> None:
         wrapped = layer(app)
         answers = await asyncio.gather(
-            *(drive(wrapped, http_scope(f"/{number}")) for number in range(100))
+            *(drive(wrapped, keyed_scope(f"/{number}")) for number in range(100))
         )
         for number, answer in enumerate(answers):
             assert answer.status == 200 + number
@@ -330,7 +354,7 @@ def test_it_stands_in_a_starlette_app(layer: Layer) -> None:
     starlette = Starlette(routes=[Route("/{name}", page)])
     add: Callable[..., None] = starlette.add_middleware
     add(layer)
-    answer = asyncio.run(drive(starlette, http_scope("/n", method="GET")))
+    answer = asyncio.run(drive(starlette, keyed_scope("/n", method="GET")))
     assert (answer.status, answer.body) == (200, b"n0 n1 n2 ")
 
 
@@ -364,9 +388,9 @@ def test_refusals_are_answers(layer: Layer, code: str) -> None:
             await asyncio.Event().wait()
 
         wrapped = layer(stuck)
-        first = asyncio.ensure_future(_call(wrapped, http_scope("/"), idle, drop))
+        first = asyncio.ensure_future(_call(wrapped, keyed_scope("/"), idle, drop))
         await asyncio.sleep(0)
-        answer = await drive(wrapped, http_scope("/v1/chat/completions"))
+        answer = await drive(wrapped, keyed_scope("/v1/chat/completions"))
         assert answer.complete
         assert json.loads(answer.body)["error"]["code"] == code
         assert answer.header("x-radgateway-error-source") == "gateway"

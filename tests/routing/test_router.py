@@ -90,6 +90,12 @@ async def cut(scope: Any, send: Any) -> None:
     raise StreamBroken("upstream_connection_lost")
 
 
+async def pause_then_end(scope: Any, send: Any) -> None:
+    """The upstream closes its body a while after the last event."""
+    await asyncio.sleep(0.05)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 async def hangs(scope: Any, send: Any) -> None:
     """The upstream says no more."""
     await asyncio.Event().wait()
@@ -287,6 +293,31 @@ def test_a_stream_that_ends_politely_but_early_gets_an_error_event() -> None:
     )
     assert b"[DONE]" not in got.body
     assert record.interrupted == "upstream_truncated"
+
+
+def test_a_client_that_leaves_after_the_last_mark_has_its_answer() -> None:
+    """Clients close at `[DONE]`; that the provider takes its time to close is not their failure."""
+    provider = Scripted(*STREAM, headers=SSE, then=pause_then_end)
+    leave = asyncio.Event()
+
+    def after_done(got: Answer) -> None:
+        if got.chunks[-1] == DONE:
+            leave.set()
+
+    got, record = ask(provider, leave=leave, on_chunk=after_done)
+    assert got.body == b"".join(STREAM)
+    assert provider.cancelled == 0
+    assert record.outcome == "success"
+    assert record.attempts[0].failure is None
+    assert record.attempts[0].usage == Usage(1, 2)
+
+
+def test_a_break_after_the_last_mark_is_no_failure() -> None:
+    """The caller got everything; what the connection did then is between servers."""
+    got, record = ask(Scripted(*STREAM, headers=SSE, then=breaks))
+    assert (got.body, got.complete) == (b"".join(STREAM), True)
+    assert record.outcome == "success"
+    assert record.attempts[0].failure is None
 
 
 def test_a_provider_that_just_returns_is_a_broken_one() -> None:

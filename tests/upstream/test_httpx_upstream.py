@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from upstream_rig import QUICK, get, post, read_all, run
+from upstream_rig import QUICK, eventually, get, post, read_all, run
 
 from radgateway.upstream import (
     BadResponse,
@@ -172,7 +172,7 @@ def test_response_of_a_cancelled_call_is_closed() -> None:
         with pytest.raises(FirstByteTimeout):
             await upstream.send(get("http://mock/"), Timeouts(first_byte_s=0.01, connect_s=None))
         await asyncio.wait_for(closed.wait(), 1)
-        assert upstream.in_use == 0
+        await eventually(lambda: upstream.in_use == 0)
         await upstream.aclose()
 
     run(main)

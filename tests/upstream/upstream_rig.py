@@ -30,7 +30,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]], loop: str = "asyncio") ->
             await asyncio.sleep(0)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks left behind: {left}"
-        gc.collect()  # what was dropped without being closed warns now, in the test that did it
+        gc.collect(1)  # what was dropped without being closed warns now, in the test that did it
 
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:

@@ -93,8 +93,6 @@ class Pool:
         Raises `PoolTimeout`, `ConnectTimeout`, `ConnectFailed`, `TotalTimeout` or
         `ConnectionLost`, none of which has sent anything.
         """
-        if self._closed:
-            raise ConnectionLost("The client is closed.", sent=False)
         if self._active >= self._max_connections:
             handed = await self._wait_for_slot(timeouts, total_at)
             if handed is not None:
@@ -104,6 +102,8 @@ class Pool:
         else:
             self._active += 1
         try:
+            if self._closed:
+                raise ConnectionLost("The client was closed.", sent=False)
             connection, connect_s = await self._open_one(timeouts, total_at)
             if connection.closed or connection.transport.is_closing():
                 raise ConnectFailed(f"{self._origin} closed the connection as soon as it was open.")

@@ -10,6 +10,7 @@ Lines of other libraries come out in the same schema. Secrets are removed last o
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import sys
 import time
@@ -83,7 +84,13 @@ class LineFormat:
 
 def timestamp(unix_s: float) -> str:
     """RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    milliseconds = int(unix_s * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class Logging:

@@ -36,6 +36,15 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return None
 
 
+def request_header(scope: Scope, name: bytes) -> bytes | None:
+    """The first value of a request's header; servers send these names in lower case (ASGI)."""
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return None
+
+
 def without(headers: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]) -> Headers:
     """The headers less those named (lower case)."""
     return [(key, value) for key, value in headers if key.lower() not in names]

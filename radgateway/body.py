@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from radgateway.asgi import Message, Receive, Scope, header
+from radgateway.asgi import Message, Receive, Scope, request_header
 from radgateway.errors import Refusal
 
 
@@ -21,7 +21,7 @@ async def read_body(
     as it passes the limit. Raises `Refusal` (`body_too_large`, `invalid_request`,
     `request_timeout`) or `ClientDisconnected`.
     """
-    declared = header(scope["headers"], b"content-length")
+    declared = request_header(scope, b"content-length")
     if declared is not None:
         if not declared.isdigit() or len(declared) > 18:
             raise Refusal("invalid_request", "The Content-Length header is not a number.")

@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
+from urllib.parse import unquote_to_bytes
 
-from radgateway.asgi import ASGIApp, Headers, Receive, Scope, Send, header, route_path
+from radgateway.asgi import ASGIApp, Receive, Scope, Send, request_header, route_path
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Principal, joined
 
@@ -113,20 +114,20 @@ class ApiKeyAuth:
 
 def _key_of(scope: Scope) -> tuple[Scope, bytes | None]:
     """The key a request carries, and the scope without it where it stood in the URL."""
-    headers: Headers = scope["headers"]
     query: bytes = scope.get("query_string", b"")
     in_query: bytes | None = None
     if b"key=" in query and route_path(scope).startswith("/v1beta/"):
         pairs = query.split(b"&")
         kept = [pair for pair in pairs if not pair.startswith(b"key=")]
         if len(kept) < len(pairs):
-            in_query = next(pair[4:] for pair in pairs if pair.startswith(b"key="))
+            first = next(pair[4:] for pair in pairs if pair.startswith(b"key="))
+            in_query = unquote_to_bytes(first)
             scope = {**scope, "query_string": b"&".join(kept)}
-    bearer = header(headers, b"authorization")
+    bearer = request_header(scope, b"authorization")
     if bearer is not None and bearer[:7].lower() == b"bearer ":
         return scope, bearer[7:].strip()
     for name in (b"x-api-key", b"x-goog-api-key"):
-        value = header(headers, name)
+        value = request_header(scope, name)
         if value is not None:
             return scope, value.strip()
     return scope, in_query

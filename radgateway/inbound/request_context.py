@@ -12,7 +12,16 @@ import re
 import time
 from collections.abc import Callable
 
-from radgateway.asgi import ASGIApp, Clock, Receive, Scope, Send, StreamBroken, header, route_path
+from radgateway.asgi import (
+    ASGIApp,
+    Clock,
+    Receive,
+    Scope,
+    Send,
+    StreamBroken,
+    request_header,
+    route_path,
+)
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Exchange, current_exchange, open_exchange
 from radgateway.surface import operation_of
@@ -59,7 +68,7 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = accepted_id(header(scope["headers"], b"x-request-id")) or self._make_id()
+        request_id = accepted_id(request_header(scope, b"x-request-id")) or self._make_id()
         scope, send, exchange = open_exchange(scope, send, request_id, self._clock)
         exchange.operation = operation_of(route_path(scope))
         token = current_exchange.set(exchange)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from radgateway.asgi import Headers, Message, Receive, Scope, Send, StreamBroken, header
+from radgateway.asgi import Headers, Message, Receive, Scope, Send, StreamBroken, request_header
 from radgateway.dialects.base import Ask
 from radgateway.errors import Refusal
 from radgateway.exchange import ATTEMPT_KEY, Attempt, Exchange
@@ -122,7 +122,7 @@ def _provider_scope(scope: Scope, path: str, body: bytes, attempt: Attempt) -> S
     """The request as a provider gets it: at its own root, with the length of its own body."""
     headers: Headers = scope["headers"]
     length = b"%d" % len(body)
-    if header(headers, b"content-length") != length:
+    if request_header(scope, b"content-length") != length:
         headers = [pair for pair in headers if pair[0].lower() not in _BODY_FRAMING]
         headers.append((b"content-length", length))
     return {

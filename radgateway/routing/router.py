@@ -23,7 +23,7 @@ from radgateway.asgi import (
     Scope,
     Send,
     decline,
-    header,
+    request_header,
     route_path,
 )
 from radgateway.body import ClientDisconnected, read_body
@@ -115,7 +115,7 @@ class ProviderRouter:
         body = await read_body(
             scope, receive, limit_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s
         )
-        content_type = header(scope["headers"], b"content-type") or b""
+        content_type = request_header(scope, b"content-type") or b""
         ask = operation.dialect.read(path, content_type, body)
         exchange.model, exchange.stream = ask.model, ask.stream
         return ask

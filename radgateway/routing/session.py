@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from radgateway.asgi import Scope, header
+from radgateway.asgi import Scope, request_header
 
 SESSION_HEADER = b"x-session-id"
 PREFIX_BYTES = 1024
@@ -29,7 +29,7 @@ _prompt = msgspec.json.Decoder(_Prompt)
 
 def session_key(scope: Scope, model: str, body: bytes, content_type: bytes) -> bytes:
     """The bytes that stand for the session."""
-    named = header(scope["headers"], SESSION_HEADER)
+    named = request_header(scope, SESSION_HEADER)
     if named:
         return named[:256]
     if content_type[:10].lower() == b"multipart/":

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import Tracer
 
 from radgateway.alone import joined_fully, mark_break
-from radgateway.asgi import ASGIApp, Message, Receive, Scope, Send, header
+from radgateway.asgi import ASGIApp, Message, Receive, Scope, Send, request_header
 from radgateway.exchange import Exchange
 from radgateway.telemetry.spans import SpanEmitter
 from radgateway.telemetry.traceparent import new_span_id, new_trace_id, parse_traceparent
@@ -75,7 +75,7 @@ class TracingMiddleware:
 
     def _begin(self, scope: Scope, exchange: Exchange) -> str | None:
         """Give the record its ids and its sampling; the caller's span id where there is one."""
-        remote = parse_traceparent(header(scope["headers"], b"traceparent"))
+        remote = parse_traceparent(request_header(scope, b"traceparent"))
         exchange.trace_id = remote.trace_id if remote is not None else new_trace_id(self._rng)
         exchange.span_id = new_span_id(self._rng)
         bound = self._bound

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import radgateway
+from radgateway.config.defaults import MATRIX
+from radgateway.config.schema import GatewayConfig
+from radgateway.config.shape import Shape, keys_of
+from radgateway.errors import CATALOGUE
+from radgateway.provider.faults import Faults
+from radgateway.telemetry.instruments import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+README = ROOT / "README.md"
+TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in [*PAGES, README]}
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADINGS = [
+    "What it does",
+    "When not to use it",
+    "Usage",
+    "Settings",
+    "Answers and events",
+    "Order and interactions",
+    "Sources",
+]
+
+
+def page(name: str) -> str:
+    return TEXTS[f"docs/{name}"]
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of every table row, backticks kept."""
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def programs() -> list[tuple[str, str]]:
+    """Every fenced block of Python, by where it stands."""
+    return [
+        (f"{name}#{number}", block)
+        for name, text in TEXTS.items()
+        for number, (language, block) in enumerate(_FENCE.findall(text))
+        if language == "python"
+    ]
+
+
+def complete(block: str) -> bool:
+    return block.lstrip().startswith(("import ", "from "))
+
+
+def shown(value: Any) -> str:
+    """A default as the reference writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:.10g}"
+    if isinstance(value, tuple):
+        return "[]" if not value else repr(value)
+    if isinstance(value, Mapping):
+        return "{}" if not value else repr(value)
+    return str(value)
+
+
+def config_keys() -> dict[str, str]:
+    """Every key's path and default, from the schema itself."""
+    found: dict[str, str] = {}
+
+    def walk(section: Any, prefix: str) -> None:
+        made = {field.name: field for field in fields(section)}
+        for key in keys_of(section).values():
+            path, field = f"{prefix}{key.name}", made[key.name]
+            default = "required"
+            if field.default is not MISSING:
+                default = f"`{shown(field.default)}`"
+            elif field.default_factory is not MISSING:
+                default = f"`{shown(field.default_factory())}`"
+            shape: Shape = key.shape
+            if shape.kind == "section":
+                if shape.optional:
+                    found[path] = default if default == "`null`" else "on"
+                walk(shape.type, f"{path}.")
+                continue
+            found[path] = default
+            if shape.item is not None and shape.item.kind == "section":
+                walk(shape.item.type, path + ("[]." if shape.kind == "list" else ".NAME."))
+
+    walk(GatewayConfig, "")
+    return found
+
+
+def test_the_configuration_reference_has_every_key_and_its_default() -> None:
+    """A key that is added, renamed or given another default without the page fails here."""
+    written = {
+        cells[0].strip("`"): cells[2]
+        for cells in rows(page("reference/configuration.md"))
+        if len(cells) == 4
+    }
+    assert written == config_keys()
+
+
+def test_the_walk_finds_what_is_nested() -> None:
+    """The comparison above is worth something: sections below lists, mappings and null are seen."""
+    keys = config_keys()
+    assert keys["models.NAME.candidates[].price.input"] == "required"
+    assert keys["providers.NAME.faults.error_status"] == f"`{Faults().error_status}`"
+    assert "notices" not in keys
+
+
+def test_the_reference_has_the_matrix_of_environments() -> None:
+    """What an environment sets by default is what the table says."""
+    table = {
+        cells[0].strip("`"): cells[1:]
+        for cells in rows(page("reference/configuration.md"))
+        if len(cells) == 5
+    }
+    for path, cells in table.items():
+        _, *steps = path.split(".")
+        for cell, settings in zip(cells, MATRIX.values(), strict=True):
+            value: Any = settings["telemetry"]
+            for step in steps:
+                value = value[step]
+            assert cell == shown(value), path
+    assert len(table) == 3
+
+
+def test_the_error_reference_is_the_catalogue() -> None:
+    """Every code stands there with its status and advice, and none that does not exist."""
+    advice = {None: "", False: "no", True: "yes"}
+    written = {
+        cells[0].strip("`"): (cells[1], cells[2]) for cells in rows(page("reference/errors.md"))
+    }
+    assert written == {
+        code: (str(kind.status), advice[kind.should_retry]) for code, kind in CATALOGUE.items()
+    }
+
+
+def test_the_metric_reference_is_the_list_of_metrics() -> None:
+    """Every metric stands there with its type and labels, and none that does not exist."""
+    written = {
+        cells[0].strip("`"): (cells[1], tuple(re.findall(r"`(\w+)`", cells[2])))
+        for cells in rows(page("reference/metrics.md"))
+    }
+    assert written == {metric.name: (metric.kind, metric.labels) for metric in METRICS.values()}
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_no_page_names_a_metric_that_does_not_exist(name: str) -> None:
+    """A query copied from any page finds something."""
+    known = {metric.name for metric in METRICS.values()}
+    for found in re.findall(r"\brad_gateway_[a-z_]+", TEXTS[name]):
+        assert re.sub(r"_(bucket|count|sum)$", "", found) in known, found
+
+
+def test_every_public_name_is_documented() -> None:
+    """The page of Python names has all of `__all__`, each importable, and no other."""
+    written: set[str] = set()
+    for cells in rows(page("reference/python.md")):
+        written |= set(re.findall(r"`(\w+)", cells[0]))
+    assert written == set(radgateway.__all__)
+    for name in written:
+        assert getattr(radgateway, name) is not None
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_relative_links_lead_somewhere(name: str) -> None:
+    """What a page links to exists; a link from docs/ stays in docs/, where the site can follow."""
+    here = ROOT / name
+    for target in _LINK.findall(_FENCE.sub("", TEXTS[name])):
+        if re.match(r"[a-z]+:", target) or target.startswith("#"):
+            continue
+        assert not target.startswith("/"), target
+        there = (here.parent / target.partition("#")[0]).resolve()
+        assert there.exists(), target
+        assert here == README or there.is_relative_to(DOCS), target
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_paths_named_in_text_exist(name: str) -> None:
+    """A file or folder of the repository that a page names is there."""
+    named = r"`((?:docs|examples|radgateway|tests|benchmarks)/[\w./-]*)`"
+    for path in re.findall(named, TEXTS[name]):
+        if not path.startswith("benchmarks/results"):
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(("where", "block"), programs(), ids=[where for where, _ in programs()])
+def test_python_in_the_pages_is_python(where: str, block: str) -> None:
+    """Every block parses; one that is a program also imports only what there is, and runs."""
+    ast.parse(block, where)
+
+
+@pytest.mark.parametrize(
+    ("where", "block"),
+    [program for program in programs() if complete(program[1])],
+    ids=[where for where, block in programs() if complete(block)],
+)
+def test_programs_in_the_pages_run(
+    where: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied into a file, a complete block does what its page says, up to serving."""
+    monkeypatch.chdir(tmp_path)
+    run(block, where)
+
+
+def run(block: str, where: str) -> dict[str, Any]:
+    space: dict[str, Any] = {"__name__": "documented"}
+    exec(compile(block, where, "exec"), space)
+    return space
+
+
+def test_the_composition_of_the_readme_serves(tmp_path: Path) -> None:
+    """With nothing at the first provider's address, the second answers, below the prefix."""
+    (block,) = (block for _, block in programs() if 'app.mount("/ai"' in block and "local" in block)
+    # A port nobody listens on, whatever runs on this machine.
+    app = run(block.replace("127.0.0.1:8080", "127.0.0.1:1"), "README.md")["app"]
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            body = {"model": "smollm", "messages": [{"role": "user", "content": "Hello"}]}
+            return await client.post("/ai/v1/chat/completions", json=body)
+
+    response = asyncio.run(asyncio.wait_for(ask(), 10))
+    assert response.status_code == 200
+    assert response.headers["x-radgateway-provider"] == "mock"
+    assert response.headers["x-radgateway-attempts"] == "2"
+    assert "Echo: Hello" in response.text
+
+
+@pytest.mark.parametrize(
+    "path", sorted((DOCS / "components").glob("*.md")), ids=lambda path: path.stem
+)
+def test_component_pages_have_one_form(path: Path) -> None:
+    """A reader who knows one page knows where to look on all."""
+    assert re.findall(r"^## (.+)$", path.read_text(), re.MULTILINE) == _HEADINGS
+
+
+def test_what_is_not_enforced_is_called_so() -> None:
+    """Settings that are accepted without an effect are not sold as limits."""
+    text = page("reference/configuration.md")
+    for key in ("token_limits", "max_concurrency"):
+        (line,) = (line for line in text.splitlines() if f"`keys[].{key}`" in line)
+        assert "not enforced yet" in line
+
+
+def test_the_site_builds_strictly(tmp_path: Path) -> None:
+    """No page is missing from the navigation, no link is dead, nothing is fetched to show it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mkdocs and its theme have deprecations of their own
+        from mkdocs.commands.build import build
+        from mkdocs.config import load_config
+
+        config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True)
+        build(config)
+    front = (tmp_path / "index.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]+\.(?:js|css|woff2?)', front)
+    assert "fonts.googleapis" not in front

@@ -65,6 +65,7 @@ def create_gateway(
     models = assembly.model_table(config)
     providers, clients = assembly.providers(config, instruments.breaker_changed)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
+    limits_state = assembly.LimitsState()
     limits = storage_of(config.storage.limits.reveal())
     lag = LoopLagMonitor(instruments)
     tracing = config.telemetry.tracing
@@ -97,7 +98,7 @@ def create_gateway(
             RateLimiter,
             limits_of=assembly.limits_by_key(config),
             storage=limits,
-            on_storage_change=assembly.tell_storage_change,
+            on_storage_change=limits_state.changed,
         ),
     ]
     if config.admission is not None:
@@ -125,10 +126,14 @@ def create_gateway(
         body_timeout_s=config.server.body_timeout_s,
     )
 
+    checks = {
+        "usage": lambda: "ok" if usage.available else "unavailable: rows are queued",
+        "limits": lambda: limits_state.word,
+    }
     paths: dict[str, ASGIApp] = {
         "/v1/models": compose(model_list(models), *outer),
         "/health": liveness(),
-        "/health/ready": readiness(drain, {}),
+        "/health/ready": readiness(drain, checks),
     }
     if config.telemetry.metrics:
         paths["/metrics"] = MetricsEndpoint(instruments)

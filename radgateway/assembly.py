@@ -52,12 +52,19 @@ def limits_by_key(config: GatewayConfig) -> Callable[[str], tuple[RateLimitItem,
     return lambda name: by_name.get(name, ())
 
 
-def tell_storage_change(available: bool, reason: str) -> None:
-    """One line when the limits' storage goes, and one when it comes back."""
-    if available:
-        _log.warning("radgateway.rate_limit.storage_recovered")
-    else:
-        _log.warning("radgateway.rate_limit.storage_lost", extra={"reason": reason})
+class LimitsState:
+    """Whether the limits' storage answers: one log line a change, and a word for readiness."""
+
+    def __init__(self) -> None:
+        self.word = "ok"
+
+    def changed(self, available: bool, reason: str) -> None:
+        """Take note of the storage's going or coming back."""
+        self.word = "ok" if available else "unavailable: limits are not checked"
+        if available:
+            _log.warning("radgateway.rate_limit.storage_recovered")
+        else:
+            _log.warning("radgateway.rate_limit.storage_lost", extra={"reason": reason})
 
 
 def ledger(config: GatewayConfig) -> Ledger:

@@ -74,6 +74,8 @@ class UsageWriter:
         # by more than one of our threads.
         self._executor = ThreadPoolExecutor(1, "radgateway-usage")
         self._closed = False
+        self.available = True
+        """Whether the ledger took the last batch; while it does not, rows wait in the queue."""
         self.lost = 0
         """Rows lost so far: refused by a full queue, unstorable, or left at the close."""
         self._full = False
@@ -142,14 +144,13 @@ class UsageWriter:
         """Write a batch, for as long as it takes."""
         loop = asyncio.get_running_loop()
         pause_s = self._config.retry_s
-        failing = False
         while True:
             try:
                 await loop.run_in_executor(self._executor, self._ledger.write, rows)
             except LedgerUnavailable as error:
-                if not failing:
+                if self.available:
                     _log.warning("radgateway.usage.ledger_unavailable: %s", error)
-                failing = True
+                self.available = False
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._config.retry_max_s)
             except Exception:
@@ -162,8 +163,9 @@ class UsageWriter:
                     await self._store([row])
                 return
             else:
-                if failing:
+                if not self.available:
                     _log.warning("radgateway.usage.ledger_recovered")
+                self.available = True
                 return
 
     def _hand_over(self) -> None:

@@ -139,7 +139,8 @@ def create_gateway(
         paths["/metrics"] = MetricsEndpoint(instruments)
     if config.admin_keys:
         admin: list[Layer] = [
-            RequestContextMiddleware,
+            partial(RequestContextMiddleware, on_end=on_end),
+            partial(MetricsMiddleware, instruments=instruments),
             partial(ApiKeyAuth, keys=assembly.admin_keys(config), require_admin=True),
         ]
         endpoints = management(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -69,6 +70,19 @@ def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a response is a server-sent event stream."""
     value = header(headers, b"content-type")
     return value is not None and value.lstrip()[:17].lower() == b"text/event-stream"
+
+
+def split_keys(query: bytes) -> tuple[bytes, list[bytes]]:
+    """A query string without its `key` parameters, however they are escaped, and their values."""
+    kept: list[bytes] = []
+    keys: list[bytes] = []
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if unquote_to_bytes(name) == b"key":
+            keys.append(unquote_to_bytes(value))
+        else:
+            kept.append(pair)
+    return b"&".join(kept), keys
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

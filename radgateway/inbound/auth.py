@@ -11,9 +11,8 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
-from urllib.parse import unquote_to_bytes
 
-from radgateway.asgi import ASGIApp, Receive, Scope, Send, request_header, route_path
+from radgateway.asgi import ASGIApp, Receive, Scope, Send, request_header, route_path, split_keys
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Principal, joined
 
@@ -116,13 +115,11 @@ def _key_of(scope: Scope) -> tuple[Scope, bytes | None]:
     """The key a request carries, and the scope without it where it stood in the URL."""
     query: bytes = scope.get("query_string", b"")
     in_query: bytes | None = None
-    if b"key=" in query and route_path(scope).startswith("/v1beta/"):
-        pairs = query.split(b"&")
-        kept = [pair for pair in pairs if not pair.startswith(b"key=")]
-        if len(kept) < len(pairs):
-            first = next(pair[4:] for pair in pairs if pair.startswith(b"key="))
-            in_query = unquote_to_bytes(first)
-            scope = {**scope, "query_string": b"&".join(kept)}
+    if query and route_path(scope).startswith("/v1beta/"):
+        kept, keys = split_keys(query)
+        if keys:
+            in_query = keys[0]
+            scope = {**scope, "query_string": kept}
     bearer = request_header(scope, b"authorization")
     if bearer is not None and bearer[:7].lower() == b"bearer ":
         return scope, bearer[7:].strip()

@@ -76,7 +76,10 @@ def _events(row: UsageRow) -> list[dict[str, Any]]:
 
     events = [event(0.0, "gateway request accepted", model=row.model, route=row.route)]
     for attempt in row.attempts:
-        word = "failed" if attempt.failure is not None else "answered"
+        if attempt.failure is not None:
+            word = "failed"
+        else:
+            word = "answered" if attempt.status is not None else "abandoned"
         events.append(
             event(
                 attempt.offset_ms + attempt.duration_ms,

@@ -25,6 +25,7 @@ from radgateway.asgi import (
     decline,
     header,
     is_event_stream,
+    split_keys,
 )
 from radgateway.disconnect import DisconnectWatch
 from radgateway.errors import Refusal, answer, end_broken
@@ -218,8 +219,8 @@ class HTTPProvider:
         if version == self._version:
             path = path[len(version) + 1 :]
         query: bytes = scope.get("query_string", b"")
-        if b"key=" in query:  # a caller's key, in Gemini's form
-            query = b"&".join(p for p in query.split(b"&") if not p.startswith(b"key="))
+        if query:
+            query, _ = split_keys(query)  # a caller's key, in Gemini's form
         url = self._base_url + _escaped(path)
         return f"{url}?{query.decode('latin-1')}" if query else url
 

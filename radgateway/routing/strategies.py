@@ -24,9 +24,12 @@ class LatencyBook:
     """An EWMA of the time to first byte per candidate, decaying with time, not with calls.
 
     A peak raises it at once and it falls with the time constant `decay_s` (Finagle's peak EWMA):
-    a provider that slows down is left within one call, and forgiven gradually. Entries are of
-    configured candidates, so their number is bounded by the configuration; a wildcard's are
-    bounded by `max_entries`.
+    a provider that slows down is left within one call, and forgiven gradually. One that is never
+    called is forgiven too, down to nothing, so that it gets its next chance: were it judged by its
+    last call alone, one failure would keep the fastest candidate out for good.
+
+    Entries are of configured candidates, so their number is bounded by the configuration; a
+    wildcard's are bounded by `max_entries`.
     """
 
     def __init__(self, clock: Clock, decay_s: float = 10.0, max_entries: int = 10_000) -> None:
@@ -57,7 +60,12 @@ class LatencyBook:
     def expect_s(self, candidate: Candidate) -> float:
         """Expected seconds to the first byte; 0 for one never tried, so that it gets tried."""
         known = self._known.get((candidate.provider, candidate.model))
-        return known[0] if known is not None else 0.0
+        if known is None:
+            return 0.0
+        seconds, at = known
+        idle_s = self._clock() - at - self._decay_s
+        # Within one time constant of its last call the figure stands; candidates in use keep it.
+        return seconds if idle_s <= 0 else seconds * math.exp(-idle_s / self._decay_s)
 
 
 Strategy = Callable[

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
+from typing import Any
 
 import pytest
 from drive import Answer, drive, http_scope
@@ -59,6 +62,8 @@ def test_the_query_key_counts_on_geminis_paths_only_and_is_removed() -> None:
     assert ask(path, "alt=sse&key=secret-a&x=1").status == 200
     assert seen == [("ann", b"alt=sse&x=1")]
     assert ask(query="key=secret-a").status == 401
+    assert ask(path, "%6bey=secret%2Da").status == 200
+    assert seen == [("ann", b"")]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +99,27 @@ def test_admin_paths_need_an_admin_key() -> None:
     """A caller's key opens no management route."""
     assert ask(admin=True, headers={"x-api-key": "secret-a"}).status == 403
     assert ask(admin=True, headers={"x-api-key": "secret-o"}).status == 200
+
+
+@pytest.mark.parametrize("key", [b"", b"wrong", b"secret-a", b"x" * 5000])
+def test_every_key_costs_the_same_work(key: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One hash and one constant-time comparison, whether or not anybody has such a key."""
+    work: list[str] = []
+    compare, hashed = hmac.compare_digest, hashlib.blake2b
+
+    def comparing(a: bytes, b: bytes) -> bool:
+        work.append(f"compare {len(a)} with {len(b)}")
+        same: bool = compare(a, b)
+        return same
+
+    def hashing(*given: Any, **options: Any) -> Any:
+        work.append("hash")
+        return hashed(*given, **options)
+
+    monkeypatch.setattr(hmac, "compare_digest", comparing)
+    monkeypatch.setattr(hashlib, "blake2b", hashing)
+    assert (KEYS.check(key) is not None) is (key == b"secret-a")
+    assert work == ["hash", "compare 32 with 32"]
 
 
 def test_no_key_stays_readable_in_memory() -> None:

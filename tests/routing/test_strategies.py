@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -90,6 +91,20 @@ def test_a_slow_down_is_seen_at_once_and_forgiven_slowly() -> None:
     assert latencies.expect_s(A) == 10.0
 
 
+def test_one_failure_does_not_keep_the_fastest_out_for_good() -> None:
+    """A candidate that nobody calls is forgiven with time, and so gets called again."""
+    now = 0.0
+    latencies = LatencyBook(lambda: now, decay_s=10)
+    latencies.observe("a", "m", None)
+    picks: Counter[str] = Counter()
+    for second in range(300):
+        now = float(second)
+        first = order("least_latency", [A, B], seed=second, known=latencies)[0]
+        picks[first] += 1
+        latencies.observe(first, "m", 0.1 if first == "a" else 0.3)
+    assert picks["a"] > picks["b"] > 0
+
+
 @given(key=st.binary(max_size=50))
 def test_sticky_does_not_depend_on_the_replica(key: bytes) -> None:
     """No seed, no order of configuration and no latency changes a session's provider."""
@@ -116,11 +131,18 @@ def test_sticky_shares_by_weight() -> None:
 def test_a_conversation_keeps_its_session() -> None:
     """Later turns repeat the beginning, so they belong to the same session; a header decides."""
     scope: dict[str, Any] = {"headers": []}
-    long = "x" * 2000
-    first = b'{"temperature":1,"messages":[{"content":"%s"}]}' % long.encode()
-    later = b'{"messages":[{"content":"%s"},{"content":"more"}],"temperature":0}' % long.encode()
-    other = b'{"messages":[{"content":"y%s"}]}' % long.encode()
-    keys = [session_key(scope, "m", body, b"application/json") for body in (first, later, other)]
-    assert keys[0] == keys[1] != keys[2]
+
+    def turns(*said: str, **more: Any) -> bytes:
+        roles = ["system", "user", "assistant", "user", "assistant"]
+        messages = [{"role": r, "content": s} for r, s in zip(roles, said, strict=False)]
+        return json.dumps({**more, "messages": messages}).encode()
+
+    for size in (1, 5000):
+        system, hello = "be brief " * size, "hello " * size
+        first = turns(system, hello, temperature=1)
+        later = turns(system, hello, "hi", "how are you?", temperature=0)
+        other = turns(system, "x" + hello)
+        keys = [session_key(scope, "m", body, b"") for body in (first, later, other)]
+        assert keys[0] == keys[1] != keys[2]
     named = {"headers": [(b"x-session-id", b"s1")]}
     assert session_key(named, "m", first, b"") == session_key(named, "m", other, b"") == b"s1"

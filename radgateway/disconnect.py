@@ -21,20 +21,27 @@ class DisconnectWatch:
     passes through. It has no limit of its own; the block it guards has.
     """
 
-    __slots__ = ("_before", "_exchange", "_fired", "_receive", "_task", "_watcher")
+    __slots__ = ("_before", "_exchange", "_fired", "_later", "_receive", "_task", "_watcher")
 
-    def __init__(self, receive: Receive, exchange: Exchange) -> None:
+    def __init__(self, receive: Receive, exchange: Exchange, *, later: bool = False) -> None:
         self._receive = receive
         self._exchange = exchange
+        self._later = later
         self._fired = False
+        self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> DisconnectWatch:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._before = task.cancelling()
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        if not self._later:
+            self.begin()
         return self
+
+    def begin(self) -> None:
+        """Begin to watch; with `later` to be called once the body has been read to its end."""
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -50,7 +57,8 @@ class DisconnectWatch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._watcher.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
         if not self._fired:
             return False
         ours = self._task.uncancel() <= self._before

@@ -52,16 +52,23 @@ class Gateway:
             await decline(scope, receive, send)
 
     def start(self) -> None:
-        """Begin what runs beside the requests. Called by the first one where nobody else did."""
-        self._started = True
+        """Begin what runs beside the requests, once. The first one calls it where nobody did."""
+        if self._started:
+            return
         for begin in self._on_start:
             begin()
+        self._started = True
 
     async def aclose(self) -> None:
-        """Refuse new work, write out what is recorded, close every connection."""
+        """Refuse new work, write out what is recorded, close every connection.
+
+        It is the end: a gateway that was closed answers 503, and another one has to be made. One
+        part that fails to close keeps none of the others open; its error is raised at the end.
+        """
         self.drain.begin()
-        for close in self.closers:
-            await close()
+        async with contextlib.AsyncExitStack() as stack:
+            for close in reversed(self.closers):
+                stack.push_async_callback(close)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, host: Any = None) -> AsyncIterator[None]:
@@ -75,10 +82,15 @@ class Gateway:
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
-            if message["type"] == "lifespan.startup":
-                self.start()
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self.aclose()
-                await send({"type": "lifespan.shutdown.complete"})
+            phase: str = message["type"]
+            try:
+                if phase == "lifespan.startup":
+                    self.start()
+                else:
+                    await self.aclose()
+            except Exception as error:
+                await send({"type": f"{phase}.failed", "message": repr(error)})
+                raise
+            await send({"type": f"{phase}.complete"})
+            if phase == "lifespan.shutdown":
                 return

@@ -127,6 +127,8 @@ def serve(
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
+            # The drain has waited already; what is still there now has had its time.
+            timeout_graceful_shutdown=1,
             lifespan="on",
         )
         bound = _bind(config.server.host, config.server.port)

@@ -69,12 +69,15 @@ class Gemini:
             reason = str(error) if not isinstance(error, RecursionError) else "nested too deeply"
             raise Refusal("invalid_json", f"The body is not a JSON object: {reason}.") from None
         model = reading.check_model(unquote(match["model"]))
+        if not all(part.strip(".") for part in model.split("/")):
+            # It becomes part of the provider's path; it must not climb out of it.
+            raise Refusal(
+                "invalid_model", "The model's name has an empty or a dotted path segment."
+            )
         return Ask(path, content_type, body, model, match["action"] == "streamGenerateContent")
 
     def address(self, ask: Ask, model: str, *, include_usage: bool) -> tuple[str, bytes]:
-        """The path with the candidate's model; usage is always reported."""
-        if model == ask.model:
-            return ask.path, ask.body
+        """The path made anew from the candidate's model; usage is always reported."""
         action = ask.path.rpartition(":")[2]
         return f"/v1beta/models/{quote(model, safe='/')}:{action}", ask.body
 
@@ -85,7 +88,8 @@ class Gemini:
         if not isinstance(payload, dict):
             return Event.CONTENT
         candidates = payload.get("candidates")
-        ended = bool(payload.get("promptFeedback")) or (
+        feedback = payload.get("promptFeedback")
+        ended = (isinstance(feedback, dict) and bool(feedback.get("blockReason"))) or (
             isinstance(candidates, list)
             and any(isinstance(c, dict) and c.get("finishReason") for c in candidates)
         )

@@ -51,8 +51,9 @@ class OpenAI:
         kind = payload.get("type") if isinstance(payload, dict) else None
         if kind == "error" or self.failed(payload):
             return Event.ERROR
-        ended = isinstance(kind, str) and kind.endswith((".done", ".completed"))
-        return Event.END if ended else Event.CONTENT
+        finished = isinstance(kind, str) and kind.endswith((".done", ".completed"))
+        # One of several images may be done; nothing says here that no other follows.
+        return Event.FINISH if finished else Event.CONTENT
 
     def usage_of(self, payload: Any) -> Usage | None:
         """`usage` of a whole answer or of a stream's last event."""

@@ -13,10 +13,13 @@ from radgateway.errors import Refusal
 MODEL_NAME_MAX = 256
 """Longest model name, in characters; the longest real ones (fine-tunes, ARNs) are about 200."""
 
-_PART_HEADERS_MAX = 16 * 1024
-_MODEL_FIELD = re.compile(rb'content-disposition:[^\r\n]*;\s*name="?model"?\s*(?:;|$)', re.I | re.M)
+_PART_HEADERS_MAX = 4 * 1024
+_PARTS_MAX = 256
+_MODEL_FIELD = re.compile(
+    rb'^content-disposition:[^\r\n]*;\s*name="?model"?\s*(?:;|$)', re.I | re.M
+)
 _STREAM_FIELD = re.compile(
-    rb'content-disposition:[^\r\n]*;\s*name="?stream"?\s*(?:;|$)', re.I | re.M
+    rb'^content-disposition:[^\r\n]*;\s*name="?stream"?\s*(?:;|$)', re.I | re.M
 )
 _BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.I)
 
@@ -113,7 +116,7 @@ def multipart_field(content_type: bytes, body: bytes, field: re.Pattern[bytes]) 
     at = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
     if at == 1:
         raise Refusal("invalid_request", "The multipart body does not hold its own boundary.")
-    while True:
+    for _ in range(_PARTS_MAX):
         headers_at = at + len(mark)
         if body[headers_at : headers_at + 2] == b"--":
             return -1, -1
@@ -124,3 +127,4 @@ def multipart_field(content_type: bytes, body: bytes, field: re.Pattern[bytes]) 
         if field.search(body[headers_at:value_at].replace(b"\r\n", b"\n")):
             return value_at + 4, next_mark
         at = next_mark + 2
+    raise Refusal("invalid_request", f"The multipart body has more than {_PARTS_MAX} parts.")

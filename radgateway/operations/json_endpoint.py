@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from radgateway.asgi import Receive, Scope, Send, decline, respond
+from radgateway.asgi import Receive, Scope, Send, decline
 from radgateway.errors import Refusal, answer
 
 Query = dict[str, str]
@@ -48,9 +48,11 @@ class JSONEndpoint:
             await answer(scope, send, refusal)
             return
         body = msgspec.json.encode(payload)
-        if scope["method"] == "HEAD":
-            body = b""
-        await respond(send, status, [_JSON, _FRESH], body)
+        headers = [_JSON, _FRESH, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        # HEAD has GET's headers, its length among them, and no body (RFC 9110 §9.3.2).
+        body = b"" if scope["method"] == "HEAD" else body
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def whole_number(query: Query, name: str, default: int, most: int) -> int:

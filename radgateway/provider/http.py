@@ -27,6 +27,7 @@ from radgateway.asgi import (
     is_event_stream,
     split_keys,
 )
+from radgateway.body import ClientDisconnected
 from radgateway.disconnect import DisconnectWatch
 from radgateway.errors import Refusal, answer, end_broken
 from radgateway.exchange import Attempt, attempt_of, exchange_of, joined
@@ -134,12 +135,15 @@ class HTTPProvider:
             return
         scope, send, exchange = joined(scope, send)
         attempt = Attempt(self.name, exchange.model or "", exchange.clock())
-        body = await _body(receive)
-        if isinstance(body, bytes):
-            with DisconnectWatch(receive, exchange):
+        try:
+            body = await _body(receive)
+            whole = isinstance(body, bytes)
+            with DisconnectWatch(receive, exchange, later=not whole) as watch:
+                if not isinstance(body, bytes):
+                    body = _followed(body, watch.begin)
                 await self._exchange(scope, body, send, attempt)
-        else:
-            await self._exchange(scope, body, send, attempt)
+        except ClientDisconnected:
+            exchange.disconnected = True
 
     async def _exchange(
         self, scope: Scope, body: bytes | AsyncIterator[bytes], send: Send, attempt: Attempt
@@ -221,6 +225,7 @@ class HTTPProvider:
         query: bytes = scope.get("query_string", b"")
         if query:
             query, _ = split_keys(query)  # a caller's key, in Gemini's form
+            query = _UNSAFE_IN_QUERY.sub(_percent, query)
         url = self._base_url + _escaped(path)
         return f"{url}?{query.decode('latin-1')}" if query else url
 
@@ -247,7 +252,13 @@ class HTTPProvider:
         return headers
 
 
+_SMALL_BODY = 64 * 1024
+_UNSAFE_IN_QUERY = re.compile(rb"[^!-~]|#")
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/%]")
+
+
+def _percent(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % match[0][0]
 
 
 def _escaped(path: str) -> str:
@@ -278,11 +289,23 @@ async def _send_inflated(inflater: Inflater, chunk: bytes, send: Send, *, last: 
 
 
 async def _body(receive: Receive) -> bytes | AsyncIterator[bytes]:
-    """A body that is whole in one message as bytes, a longer one as it arrives."""
-    message = await receive()
-    if message["type"] != "http.request" or not message.get("more_body", False):
-        return bytes(message.get("body", b""))
-    return _rest(message["body"], receive)
+    """A small body as bytes, a larger one as it arrives. Raises `ClientDisconnected`.
+
+    Some servers end every body with an empty message, so a few messages are read before it is
+    taken for a large one.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnected
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if not message.get("more_body", False):
+            return b"".join(parts)
+        if size > _SMALL_BODY:
+            return _rest(b"".join(parts), receive)
 
 
 async def _rest(first: bytes, receive: Receive) -> AsyncIterator[bytes]:
@@ -290,8 +313,14 @@ async def _rest(first: bytes, receive: Receive) -> AsyncIterator[bytes]:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise ConnectionAbortedError("the client left before its request was complete")
+            raise ClientDisconnected
         if message.get("body"):
             yield message["body"]
         if not message.get("more_body", False):
             return
+
+
+async def _followed(body: AsyncIterator[bytes], then: Callable[[], None]) -> AsyncIterator[bytes]:
+    async for part in body:
+        yield part
+    then()

@@ -98,6 +98,9 @@ class Dispatch:
             trial.broken(str(broken))
             if trial.released:
                 raise
+        except Exception:
+            attempt.failure = "internal_error"  # a bug in the provider's app: raised on
+            raise
         finally:
             trial.close()
             self._on_attempt(attempt)

@@ -1,8 +1,8 @@
 """Reading one attempt's response as it passes: is it good, may it be released, what did it cost.
 
 The bytes go on as they came. Only a stream's extra usage event, which exists because we asked for
-it, is taken out where the caller did not ask. For that alone the bytes of an event are kept
-together; otherwise a chunk leaves as soon as it arrives.
+it, is taken out where the caller did not ask. Of an event stream only whole events leave, so that
+one that breaks off leaves no fragment before its error event.
 """
 
 from __future__ import annotations
@@ -140,40 +140,63 @@ class Reply:
         return self._dialect.usage_of({name: counts})
 
     def _feed_events(self, chunk: bytes, *, last: bool) -> bytes:
-        whole = not self._pending and (chunk.endswith(b"\n\n") or last)
+        if self._skipping:
+            return self._skip(chunk, last=last)
+        pending = self._pending
+        whole = not pending and chunk.endswith(b"\n\n")
         if whole and self.releasable and not _OF_INTEREST.search(chunk):
             # Past the commit point nearly every chunk is this one: complete events with nothing
             # in them that we need.
             return chunk
-        buffer = self._pending + chunk if self._pending else chunk
-        if self._skipping:
-            return self._skip(buffer, last=last)
+        buffer = pending + chunk if pending else chunk
         out: list[bytes] = []
         at = 0
-        for match in _EVENT_END.finditer(buffer):
+        # What was pending has been searched already, but for a terminator cut in two.
+        for match in _EVENT_END.finditer(buffer, max(0, len(pending) - 3)):
             event = buffer[at : match.end()]
             if self._keep(event):
                 out.append(event)
             at = match.end()
         rest = buffer[at:]
+        self._pending = b""
         if last:
-            if rest and self._keep(rest):
+            # A client dispatches no event without its blank line; one that completes the stream
+            # passes all the same, a fragment of one does not.
+            if rest and self._keep(rest) and self.complete:
                 out.append(rest)
-            return b"".join(out) if self._hide_usage else chunk
-        if len(rest) > _EVENT_MAX:
-            self._skipping, self._pending, self.releasable = True, b"", not self.failed
-            return b"".join(out) + rest if self._hide_usage else chunk
-        self._pending = rest
-        return b"".join(out) if self._hide_usage else chunk
+        elif len(rest) > _EVENT_MAX:
+            self._skipping, self._pending = True, rest[-_TAIL_MAX:]
+            self.releasable = not self.failed
+            out.append(rest)
+        else:
+            self._pending = rest
+        return b"".join(out)
 
-    def _skip(self, buffer: bytes, *, last: bool) -> bytes:
-        """Pass an oversized event on unread, up to its end."""
-        match = _EVENT_END.search(buffer)
+    def _skip(self, chunk: bytes, *, last: bool) -> bytes:
+        """Pass an oversized event on unread, up to its end; only its usage is looked for."""
+        seen = self._pending
+        buffer = seen + chunk
+        match = _EVENT_END.search(buffer, max(0, len(seen) - 3))
         if match is None:
-            # A terminator may be split between two chunks; missing it only delays reading.
-            return buffer
-        self._skipping = False
-        return buffer[: match.end()] + self._feed_events(buffer[match.end() :], last=last)
+            self._pending = buffer[-_TAIL_MAX:]
+            return chunk
+        self._pending = buffer[: match.end()]
+        usage = self._usage_in_tail()
+        if usage is not None:
+            self.usage = merged(self.usage, usage)
+        self._skipping, self._pending = False, b""
+        self.complete = True  # unread, so nothing shows that it was not the last
+        cut = match.end() - len(seen)
+        return chunk[:cut] + self._feed_events(chunk[cut:], last=last)
+
+    def break_off(self) -> bytes:
+        """Forget a fragment that will not be completed; returns what must go before an error event.
+
+        Where the fragment has left already, as part of an oversized event, that is its end.
+        """
+        fragment_left = self._skipping
+        self._skipping, self._pending = False, b""
+        return b"\n\n" if fragment_left else b""
 
     def _keep(self, event: bytes) -> bool:
         """Read one whole event; False where it must not reach the caller."""

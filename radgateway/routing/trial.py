@@ -24,6 +24,7 @@ _ERROR_MAX = 1024 * 1024
 _FRAMING = frozenset({b"content-length"})
 
 _TEXTS = {
+    "upstream_bad_response": "The provider {0} sent what can't be passed on.",
     "upstream_stream_error": "The provider {0} reported an error before any content: {1}",
     "upstream_truncated": "The provider {0} ended its answer before it was complete.",
     "upstream_connection_lost": "The connection to the provider {0} broke off.",
@@ -105,7 +106,7 @@ class Trial:
                 stream=self._stream,
                 hide_usage=self._hide_usage,
             )
-        elif status in FAILOVER_STATUSES or status >= 500:
+        elif status < 400 or status in FAILOVER_STATUSES or status >= 500:
             attempt.failure = attempt.failure or _reason(status)
 
     async def _answer_part(self, message: Message, reply: Reply) -> None:
@@ -117,12 +118,19 @@ class Trial:
             # Broken off after the last mark: the caller has the whole answer, so it was no failure.
             self.attempt.failure, body = None, b""
             message = {**message, "body": body}
+        elif self.attempt.failure is not None and reply.events:
+            # The error event of a layer below: the fragment before it will not be completed.
+            body = reply.break_off() + body
+            message = {**message, "body": body}
         out = reply.feed(body, last=not more)
         if not more:
             self._judge_end(reply)
-        if reply.ended or not more:
-            self._exchange.delivered = True
+        if reply.failed and more and not self.released:
+            # Nothing more is worth waiting for, or holding; another candidate may do better.
+            raise StreamBroken("upstream_stream_error")
         if self.released:
+            if reply.ended or not more:
+                self._exchange.delivered = True
             await self._pass_on(message, out, more, same=out is body)
             return
         if out:
@@ -172,7 +180,8 @@ class Trial:
     async def _release(self, more: bool) -> None:
         assert self._start is not None
         self.released = True
-        self._exchange.delivered = self._exchange.delivered or not more
+        ended = self.reply is not None and self.reply.ended
+        self._exchange.delivered = ended or not more
         headers = self._response_headers(self._start["headers"])
         await self._out({**self._start, "headers": headers})
         held, self._held = b"".join(self._held), []
@@ -180,7 +189,8 @@ class Trial:
 
     def _response_headers(self, headers: Headers) -> Headers:
         own = self._own_headers()
-        if self._hide_usage:
+        if self.reply is not None and self.reply.events:
+            # An event may be hidden, or one added that says why it breaks off.
             headers = without(headers, _FRAMING)
         if (self.attempt.status or 0) >= 400:
             if header(headers, b"x-radgateway-error-source") is None:
@@ -217,7 +227,8 @@ class Trial:
 
     async def deliver(self) -> None:
         """No other attempt will be made: give the caller what this one came to."""
-        if self.finished and self._start is not None and self.reply is None:
+        redirect = self._start is not None and 300 <= self._start["status"] < 400
+        if self.finished and self._start is not None and self.reply is None and not redirect:
             await self._release(more=False)
             return
         if self.finished and self.reply is not None and not self.reply.events:
@@ -244,7 +255,12 @@ class Trial:
 
 
 def _reason(status: int) -> str:
-    """A failed status as a reason from a closed set."""
+    """A failed status as a reason from a closed set.
+
+    A redirect is a failure: it would send a client and its body to an address nobody configured.
+    """
+    if status < 400:
+        return "upstream_bad_response"
     return f"http_{status}" if status in FAILOVER_STATUSES else "http_5xx"
 
 

@@ -206,9 +206,12 @@ def test_the_answer_comes_as_it_is_less_what_is_between_servers() -> None:
 
 def test_a_body_in_parts_is_passed_on_as_it_arrives() -> None:
     """Alone in somebody's app it is not buffered."""
-    _, wire = ask(Response(b"{}"), body=[b"a", b"b", b"c"])
-    assert wire.bodies == [b"abc"]
+    large = [b"a" * 70_000, b"b", b"c"]
+    _, wire = ask(Response(b"{}"), body=large)
+    assert wire.bodies == [b"".join(large)]
     assert not isinstance(wire.requests[0].body, bytes)
+    _, wire = ask(Response(b"{}"), body=[b"a", b""])
+    assert wire.requests[0].body == b"a"
 
 
 @pytest.mark.parametrize(
@@ -276,15 +279,16 @@ def test_a_coding_we_cannot_undo_is_a_clear_error() -> None:
     assert got.status == 502
 
 
-def test_a_client_that_leaves_cancels_the_call() -> None:
-    """Alone, without a router, it watches for that itself."""
+@pytest.mark.parametrize("body", [b"{}", [b"{}", b""], [b"a" * 70_000, b"b"]])
+def test_a_client_that_leaves_cancels_the_call(body: bytes | list[bytes]) -> None:
+    """Alone, without a router, it watches for that itself, however the body came."""
 
     async def story() -> None:
         wire = Wire(None)
         provider = HTTPProvider("p", wire, base_url="http://a")
         leave = asyncio.Event()
         asyncio.get_running_loop().call_later(0.02, leave.set)
-        await drive(provider, http_scope(CHAT), b"{}", leave=leave)
+        await drive(provider, http_scope(CHAT), body, leave=leave)
         assert wire.cancelled == 1
         assert not await no_other_tasks()
 

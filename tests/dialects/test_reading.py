@@ -150,3 +150,11 @@ def test_gemini_names_the_model_in_the_path() -> None:
     path, body = Gemini().address(ask, "tuned models/x", include_usage=False)
     assert path == "/v1beta/models/tuned%20models/x:streamGenerateContent"
     assert body == b"{}"
+
+
+def test_a_form_of_countless_parts_is_refused() -> None:
+    """Looking for the model has a bound."""
+    parts = [(f'name="f{n}"', b"x") for n in range(300)]
+    with pytest.raises(Refusal) as refused:
+        OpenAI().read("/v1/audio/transcriptions", FORM, form(*parts, ('name="model"', b"m")))
+    assert refused.value.code == "invalid_request"

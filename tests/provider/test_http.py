@@ -302,6 +302,12 @@ def test_an_address_that_is_none_fails_at_start(base_url: str) -> None:
         HTTPProvider("p", Wire(), base_url=base_url)
 
 
+def test_a_query_cannot_break_the_request_line() -> None:
+    """Bytes that may not stand in a URL are escaped; they are no failure of the provider."""
+    _, wire = ask(Response(b"{}"), query="x=caf\u00e9 y#z&a=%20")
+    assert wire.requests[0].url.endswith("?x=caf%C3%A9%20y%23z&a=%20")
+
+
 def test_a_path_cannot_break_out_of_the_request_line() -> None:
     """A caller's path is escaped; it never adds a line or another request."""
     _, wire = ask(Response(b"{}"), "/v1/x y\r\nz\u00e9")

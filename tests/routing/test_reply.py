@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radgateway.dialects import AnthropicMessages, Gemini, OpenAIChat, OpenAIResponses
+from radgateway.dialects import (
+    AnthropicMessages,
+    Event,
+    Gemini,
+    OpenAI,
+    OpenAIChat,
+    OpenAIResponses,
+)
 from radgateway.exchange import Usage
 from radgateway.routing.reply import HOLD_MAX, Reply
 
@@ -202,3 +209,49 @@ def test_an_oversized_event_passes_without_being_held() -> None:
     chunks = [big[i : i + 50_000] for i in range(0, len(big), 50_000)]
     assert read(reply, [*chunks, *CHAT[3:]]) == big + CHAT[3] + CHAT[5]
     assert reply.usage == Usage(input_tokens=3, output_tokens=5)
+
+
+@given(size=st.integers(1000, 70_000))
+def test_an_oversized_last_event_still_completes_its_stream(size: int) -> None:
+    """An image in the last event is too large to read, but not a truncation; usage is found."""
+    payload = {
+        "type": "response.completed",
+        "response": {"output": "x" * 400_000, "usage": {"input_tokens": 3, "output_tokens": 5}},
+    }
+    big = event(payload, "response.completed")
+    reply = Reply(OpenAIResponses(), SSE, stream=True, hide_usage=False)
+    assert read(reply, [big[i : i + size] for i in range(0, len(big), size)]) == big
+    assert reply.complete
+    assert reply.usage == Usage(input_tokens=3, output_tokens=5)
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_the_end_of_an_oversized_event_may_be_cut_in_two(cut: int) -> None:
+    """The event after it is read all the same."""
+    big = event(chat({"content": "x" * 400_000}))
+    whole = big + b"".join(CHAT[3:])
+    at = len(big) - cut
+    reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=True)
+    parts = [whole[:300_000], whole[300_000:at], whole[at : at + 1], whole[at + 1 :]]
+    assert read(reply, parts) == big + CHAT[3] + CHAT[5]
+    assert reply.ended
+
+
+def test_a_fragment_does_not_leave_before_the_error_that_ends_it() -> None:
+    """The caller's parser gets whole events only, the error among them."""
+    reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=False)
+    out = reply.feed(CHAT[0] + CHAT[1] + CHAT[2][:20], last=False)
+    assert out == CHAT[0] + CHAT[1]
+    error = event({"error": {"message": "lost"}})
+    assert reply.feed(reply.break_off() + error, last=True) == error
+
+
+def test_safety_ratings_of_the_prompt_are_no_end() -> None:
+    """Gemini sends them with the first event; only a block reason ends a stream there."""
+    assert Gemini().judge({"promptFeedback": {"safetyRatings": [{}]}}) is Event.CONTENT
+    assert Gemini().judge({"promptFeedback": {"blockReason": "SAFETY"}}) is Event.END
+
+
+def test_one_of_several_images_is_not_the_end() -> None:
+    """The second may still come, or be lost."""
+    assert OpenAI().judge({"type": "image_generation.completed"}) is Event.FINISH

@@ -498,3 +498,73 @@ def test_a_hundred_interleaved_requests_do_not_see_each_other() -> None:
         assert not await no_other_tasks()
 
     asyncio.run(story())
+
+
+def test_a_client_that_leaves_during_the_second_attempt_is_noticed() -> None:
+    """A failed attempt that was discarded has delivered nothing."""
+    failing = Scripted(b'{"error":{"message":"x"}}')
+    second = Scripted(GOOD[:5], then=hangs)
+    leave = asyncio.Event()
+
+    async def story() -> None:
+        asyncio.get_running_loop().call_later(0.05, leave.set)
+        await drive(app, http_scope(CHAT), b'{"model":"m"}', leave=leave)
+
+    records: list[Exchange] = []
+    route = Route((Candidate("a", "m"), Candidate("b", "m", 1)))
+    router = ProviderRouter({"a": failing, "b": second}, {"m": route})
+    app = RequestContextMiddleware(router, on_end=records.append)
+    asyncio.run(story())
+    assert second.cancelled == 1
+    assert records[0].outcome == "client_disconnected"
+
+
+def test_an_error_event_before_content_is_not_waited_out() -> None:
+    """Nothing after it is held or waited for; the next candidate is tried at once."""
+    talkative = Scripted(chunk(), ERROR_EVENT, headers=SSE, then=hangs)
+    got, record = ask(talkative, Scripted(GOOD))
+    assert got.body == GOOD
+    assert record.attempts[0].failure == "upstream_stream_error"
+
+
+def test_a_redirect_is_a_failure_and_is_not_passed_on() -> None:
+    """It would send the caller's body to an address nobody configured."""
+    redirect = Scripted(b"", status=307, headers=[(b"location", b"https://elsewhere/v1")])
+    got, record = ask(redirect, Scripted(GOOD))
+    assert (got.status, got.body) == (200, GOOD)
+    assert record.attempts[0].failure == "upstream_bad_response"
+    got, _ = ask(redirect)
+    assert (got.status, code_of(got), got.header("location")) == (
+        502,
+        "upstream_bad_response",
+        None,
+    )
+
+
+def test_a_bug_in_a_providers_app_is_raised_and_recorded() -> None:
+    """A bug is for the server's log; the record says which attempt had it."""
+
+    async def buggy(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("bug")
+
+    got, record = ask(buggy)
+    assert isinstance(got.error, KeyError)
+    assert got.status == 500
+    assert record.attempts[0].failure == "internal_error"
+
+
+def test_an_event_stream_has_no_length() -> None:
+    """An event may be hidden or added, so the provider's own length does not hold."""
+    headers = [*SSE, (b"content-length", b"1000")]
+    got, _ = ask(Scripted(*STREAM, headers=headers))
+    assert got.header("content-length") is None
+
+
+@pytest.mark.parametrize("name", ["gemini-x/../../corpora/c", "a%2f..%2fb", "a//b", ".", "%2e%2e"])
+def test_a_model_in_the_path_cannot_climb_out_of_it(name: str) -> None:
+    """Under a wildcard the caller writes part of the provider's path, and no more than that."""
+    provider = Scripted(GOOD)
+    models = {"*": Route((Candidate("a"),))}
+    got, _ = ask(provider, path=f"/v1beta/models/{name}:generateContent", models=models)
+    assert got.status == 400
+    assert not provider.asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -89,7 +90,8 @@ def stream(url: str, into: list[str]) -> None:
     """Stream an answer, noting its lines."""
     body = {**BODY, "model": "slow", "stream": True}
     with httpx.stream("POST", url + CHAT, json=body, headers=HEADERS, timeout=20) as answer:
-        into.extend(line for line in answer.iter_lines() if line)
+        for line in answer.iter_lines():
+            into += [line] if line else []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -127,6 +129,35 @@ def test_a_signal_lets_what_is_in_flight_finish(tmp_path: Path, number: int) -> 
         assert httpx.get(url + "/v0/management/usage", headers=HEADERS).status_code == 403
         assert httpx.post(url + CHAT, json=BODY, headers=admin).status_code == 401
         assert process.end() == 0
+
+
+def test_a_stream_longer_than_the_drain_does_not_keep_the_process(tmp_path: Path) -> None:
+    """The limits of the drain are kept, and its usage row with them."""
+    short = SLOW + "server: {drain_timeout_s: 0.5, stream_drain_timeout_s: 0.5}\n"
+    (tmp_path / "gateway.yaml").write_text(short.replace("tokens_per_s: 4", "tokens_per_s: 0.2"))
+    arguments = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
+    with started(arguments, tmp_path) as process:
+        url = address(process)
+        got: list[str] = []
+        client = threading.Thread(target=interrupted_stream, args=(url, got))
+        client.start()
+        until = time.monotonic() + 15
+        while not got and time.monotonic() < until:
+            time.sleep(0.02)
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(12) == 0
+        client.join(10)
+    with started(arguments, tmp_path) as process:
+        url = address(process)
+        rows = httpx.get(url + "/v0/management/usage", headers={"x-api-key": "key-admin"}).json()
+        assert [row["incomingModel"] for row in rows["data"]] == ["slow"]
+        assert process.end() == 0
+
+
+def interrupted_stream(url: str, into: list[str]) -> None:
+    """Stream an answer that the server is expected to cut."""
+    with contextlib.suppress(httpx.HTTPError):
+        stream(url, into)
 
 
 def test_several_workers_count_as_one(tmp_path: Path) -> None:

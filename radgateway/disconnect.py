@@ -13,7 +13,6 @@ from types import TracebackType
 from radgateway.asgi import Receive
 from radgateway.exchange import Exchange
 
-
 _PATIENCE_S = 0.02
 """Seconds before the watching begins. A refusal or a quick answer is over by then and is spared
 the task, which is a twentieth of what a request costs; a client that left waits in `receive`."""

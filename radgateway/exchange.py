@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
-from radgateway.asgi import Clock, Message, Scope, Send
+from radgateway.asgi import Clock, Headers, Message, Scope, Send
 
 if TYPE_CHECKING:
     from radgateway.dialects.base import Dialect
@@ -133,6 +133,7 @@ class Exchange:
         "method",
         "model",
         "operation",
+        "own_headers",
         "principal",
         "queued_s",
         "request_id",
@@ -164,6 +165,9 @@ class Exchange:
         self.model: str | None = None  # ProviderRouter: as the caller named it
         self.stream = False  # ProviderRouter
         self.attempts: list[Attempt] = []  # ProviderRouter
+        # What every response to this request carries, over whatever a provider says by the same
+        # names (lower case). Appended by the layers that have something to tell the caller.
+        self.own_headers: Headers = []
         self.disconnected = False  # whoever consumes `receive`: the client left before the end
         self.delivered = False  # ProviderRouter: the caller has all it needs, if not the last byte
         self.interrupted: str | None = None  # why a begun response was not completed; `end_broken`
@@ -236,13 +240,14 @@ def open_exchange(
 ) -> tuple[Scope, Send, Exchange]:
     """Begin a record: the scope copied with the record in it, and a send that keeps its times.
 
-    The send also names the request id on the response, where there is one.
+    The send also puts the record's `own_headers` on the response.
     """
     exchange = Exchange(request_id, scope.get("method", ""), clock)
     state = scope.get("state")
     state = {KEY: exchange} if state is None else {**state, KEY: exchange}
 
-    echoed = (b"x-request-id", request_id.encode("latin-1")) if request_id else None
+    if request_id:
+        exchange.own_headers.append((b"x-request-id", request_id.encode("latin-1")))
 
     async def send_recorded(message: Message) -> None:
         kind = message["type"]
@@ -255,9 +260,11 @@ def open_exchange(
             return
         if kind == "http.response.start":
             exchange.status = message["status"]
-            if echoed is not None:
-                headers = [h for h in message["headers"] if h[0].lower() != b"x-request-id"]
-                message = {**message, "headers": [*headers, echoed]}
+            own = exchange.own_headers
+            if own:
+                names = {name for name, _ in own}
+                theirs = [h for h in message.get("headers", ()) if h[0].lower() not in names]
+                message = {**message, "headers": theirs + own}
         await send(message)
 
     return {**scope, "state": state}, send_recorded, exchange

@@ -18,9 +18,9 @@ from typing import Literal
 from limits import RateLimitItem, parse_many
 from limits.aio.storage import Storage
 
-from radgateway.asgi import ASGIApp, Clock, Headers, Message, Receive, Scope, Send, without
+from radgateway.asgi import ASGIApp, Clock, Headers, Receive, Scope, Send
 from radgateway.errors import Refusal, answer
-from radgateway.exchange import exchange_of
+from radgateway.exchange import joined
 from radgateway.inbound.limit_ledger import (
     RETRY_STORAGE_S,
     LocalLedger,
@@ -31,14 +31,6 @@ from radgateway.inbound.limit_ledger import (
 from radgateway.inbound.limit_storage import BoundedMemoryStorage, close_storage, storage_of
 
 LimitsOf = Callable[[str], Sequence[RateLimitItem]]
-
-_HEADERS = frozenset(
-    {
-        b"x-ratelimit-limit-requests",
-        b"x-ratelimit-remaining-requests",
-        b"x-ratelimit-reset-requests",
-    }
-)
 
 
 def client_address(scope: Scope) -> str:
@@ -94,26 +86,28 @@ class RateLimiter:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = exchange_of(scope)
-        principal = exchange.principal if exchange is not None else None
+        scope, send, exchange = joined(scope, send)
+        principal = exchange.principal
         name = principal.name if principal is not None else self._key(scope)
         items = self._limits_of(name) if name is not None else ()
         if name is None or not items:
             await self.app(scope, receive, send)
             return
-        spans = exchange.spans if exchange is not None else None
-        began = exchange.clock() if exchange is not None and spans is not None else 0.0
+        spans = exchange.spans
+        began = exchange.clock() if spans is not None else 0.0
         if self._local is not None:
             result: Standing | None = self._local.charge(name, items)
         else:
             assert self._shared is not None
             result = await self._shared.charge(name, items)
-        if exchange is not None and spans is not None:
+        if spans is not None:
             spans.append(("rate_limit_check", began, exchange.clock()))
         if result is None:
             await self._without_counts(scope, receive, send)
         elif result.remaining:
-            await self.app(scope, receive, _telling(send, _headers(result)))
+            # A provider's headers of these names are about our account there, not the caller's.
+            exchange.own_headers += _headers(result)
+            await self.app(scope, receive, send)
         else:
             await answer(scope, send, _refusal(result))
 
@@ -139,17 +133,6 @@ def same_for_all(limits: str | Sequence[str]) -> LimitsOf:
     lines = [limits] if isinstance(limits, str) else limits
     items = tuple(item for line in lines for item in parse_many(line))
     return lambda name: items
-
-
-def _telling(send: Send, own: Headers) -> Send:
-    async def send_with_limits(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            # A provider's headers of these names are about our account there, not the caller's.
-            headers = without(message.get("headers", ()), _HEADERS)
-            message = {**message, "headers": headers + own}
-        await send(message)
-
-    return send_with_limits
 
 
 def _headers(result: Standing) -> Headers:

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import Tracer
 
 from radgateway.alone import joined_fully, mark_break
-from radgateway.asgi import ASGIApp, Message, Receive, Scope, Send, request_header
+from radgateway.asgi import ASGIApp, Receive, Scope, Send, request_header
 from radgateway.exchange import Exchange
 from radgateway.telemetry.spans import SpanEmitter
 from radgateway.telemetry.traceparent import new_span_id, new_trace_id, parse_traceparent
@@ -52,21 +52,13 @@ class TracingMiddleware:
             return
         scope, receive, send, exchange = joined_fully(scope, receive, send)
         remote_parent = self._begin(scope, exchange)
-        echoed = (b"x-trace-id", exchange.trace_id.encode("ascii"))
-
-        async def send_with_trace_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [h for h in message.get("headers", ()) if h[0].lower() != b"x-trace-id"]
-                headers.append(echoed)
-                message = {**message, "headers": headers}
-            await send(message)
-
+        exchange.own_headers.append((b"x-trace-id", exchange.trace_id.encode("ascii")))
         if not exchange.sampled:
-            await self.app(scope, receive, send_with_trace_id)
+            await self.app(scope, receive, send)
             return
         assert self._emitter is not None
         try:
-            await self.app(scope, receive, send_with_trace_id)
+            await self.app(scope, receive, send)
         except Exception:
             mark_break(exchange)
             raise

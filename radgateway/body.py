@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from radgateway.asgi import Message, Receive, Scope, request_header
 from radgateway.errors import Refusal
+from radgateway.time_limit import within
 
 
 class ClientDisconnected(Exception):
@@ -27,7 +26,7 @@ async def read_body(
             raise Refusal("invalid_request", "The Content-Length header is not a number.")
         if int(declared) > limit_bytes:
             raise _too_large(limit_bytes)
-    # The common request is one message that is already here: no timer, no list, no copy.
+    # The common request is one message that is already here: no list, no copy.
     message = await _receive(receive, timeout_s)
     body: bytes = message.get("body", b"")
     if len(body) > limit_bytes:
@@ -48,8 +47,7 @@ async def read_body(
 
 async def _receive(receive: Receive, timeout_s: float | None) -> Message:
     try:
-        async with asyncio.timeout(timeout_s):
-            message: Message = await receive()
+        message: Message = await within(timeout_s, receive())
     except TimeoutError:
         raise Refusal(
             "request_timeout", f"No byte of the request body arrived for {timeout_s:g} s."

@@ -114,11 +114,14 @@ def serve(
     import uvicorn  # noqa: PLC0415 - an extra
     from uvicorn.supervisors import Multiprocess  # noqa: PLC0415
 
+    from radgateway.one_write import OneWriteProtocol  # noqa: PLC0415
+
     with ExitStack() as stack:
         _prepare_environment(config, source, workers, stack)
         settings = uvicorn.Config(
             "radgateway.server:build",
             factory=True,
+            http=OneWriteProtocol,
             host=config.server.host,
             port=config.server.port,
             workers=workers,

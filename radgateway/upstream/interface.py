@@ -31,9 +31,12 @@ class Timeouts:
     """The whole call, to the body's last byte."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamRequest:
-    """One request. `headers` carry neither Host nor the body's framing: the client writes those."""
+    """One request. `headers` carry neither Host nor the body's framing: the client writes those.
+
+    It is not changed once it is made; having Python enforce that would cost a microsecond a call.
+    """
 
     method: str
     url: str

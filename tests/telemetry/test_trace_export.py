@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from drive import drive, http_scope
+from opentelemetry.sdk.resources import Resource
 
 from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
 from radgateway.telemetry.tracing import TracingMiddleware
@@ -135,3 +136,11 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(RuntimeError, match=r"radgateway\[otlp\]"):
         build_tracer_provider("otlp", "http://localhost:4318")
+
+
+def test_the_resource_is_hashed_once_and_equals_its_like() -> None:
+    """Exporters group spans by resource: equal ones are one group, whichever object they are."""
+    one, other = (build_tracer_provider("stdout", version="1").resource for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other) == hash(Resource(one.attributes, one.schema_url))
+    assert one != build_tracer_provider("stdout", version="2").resource

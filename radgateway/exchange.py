@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from radgateway.asgi import Clock, Headers, Message, Scope, Send
 
 if TYPE_CHECKING:
-    from radgateway.dialects.base import Dialect
+    from radgateway.dialects.base import Ask, Dialect
 
 KEY = "radgateway"
 ATTEMPT_KEY = "radgateway.attempt"
@@ -81,9 +81,12 @@ class Attempt:
         "ended",
         "failure",
         "first_byte",
+        "hedge",
+        "longest_gap_s",
         "model",
         "price",
         "provider",
+        "retry_after_s",
         "sent",
         "span_id",
         "started",
@@ -112,6 +115,12 @@ class Attempt:
         """Seconds to a usable connection. By the provider."""
         self.waited_s = 0.0
         """Seconds spent waiting for the upstream's bytes. By the provider."""
+        self.longest_gap_s = 0.0
+        """The longest wait for the next bytes of a body that had begun. By the provider."""
+        self.retry_after_s: float | None = None
+        """Seconds the provider asked to be left alone for, where its answer said so."""
+        self.hedge = False
+        """Made while another attempt was under way, for the case that it is late."""
 
     def latency_s(self, now: float) -> float:
         """Seconds from the start to the end, or to now while it runs."""
@@ -122,8 +131,10 @@ class Exchange:
     """The record of one request, from its first byte in to its last byte out."""
 
     __slots__ = (
+        "ask",
         "attempts",
         "clock",
+        "deadline",
         "delivered",
         "disconnected",
         "ended",
@@ -154,6 +165,9 @@ class Exchange:
         self.started = clock()  # monotonic seconds
         self.started_at = time.time()  # Unix seconds
         self.operation: Operation | None = None  # RequestContextMiddleware
+        # Until when (the clock's seconds) the client waits for the answer to begin, where its
+        # headers say so. RequestContextMiddleware.
+        self.deadline: float | None = None
         self.trace_id = ""  # TracingMiddleware: 32 hex digits
         self.span_id = ""  # TracingMiddleware: 16 hex digits
         self.sampled = False  # TracingMiddleware
@@ -162,8 +176,9 @@ class Exchange:
         self.spans: list[tuple[str, float, float]] | None = None
         self.principal: Principal | None = None  # ApiKeyAuth
         self.queued_s = 0.0  # AdmissionQueue
-        self.model: str | None = None  # ProviderRouter: as the caller named it
-        self.stream = False  # ProviderRouter
+        self.ask: Ask | None = None  # intake.read_ask, for whoever needs it first
+        self.model: str | None = None  # the same: as the caller named it
+        self.stream = False  # the same
         self.attempts: list[Attempt] = []  # ProviderRouter
         # What every response to this request carries, over whatever a provider says by the same
         # names (lower case). Appended by the layers that have something to tell the caller.

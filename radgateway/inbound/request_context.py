@@ -22,6 +22,7 @@ from radgateway.asgi import (
     request_header,
     route_path,
 )
+from radgateway.client_patience import client_patience_s
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Exchange, current_exchange, open_exchange
 from radgateway.surface import operation_of
@@ -71,6 +72,9 @@ class RequestContextMiddleware:
         request_id = accepted_id(request_header(scope, b"x-request-id")) or self._make_id()
         scope, send, exchange = open_exchange(scope, send, request_id, self._clock)
         exchange.operation = operation_of(route_path(scope))
+        patience_s = client_patience_s(scope["headers"])
+        if patience_s is not None:
+            exchange.deadline = exchange.started + patience_s
         token = current_exchange.set(exchange)
         try:
             await self.app(scope, receive, send)

@@ -183,7 +183,9 @@ class HTTPProvider:
                 try:
                     chunk = await response.read()
                 finally:
-                    attempt.waited_s += clock() - began
+                    waited_s = clock() - began
+                    attempt.waited_s += waited_s
+                    attempt.longest_gap_s = max(attempt.longest_gap_s, waited_s)
                 ended = response.ended
                 if inflater is not None:
                     await _send_inflated(inflater, chunk, send, last=ended)

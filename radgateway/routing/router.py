@@ -16,27 +16,18 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 
-from radgateway.asgi import (
-    ASGIApp,
-    Clock,
-    Receive,
-    Scope,
-    Send,
-    decline,
-    request_header,
-    route_path,
-)
-from radgateway.body import ClientDisconnected, read_body
+from radgateway.asgi import ASGIApp, Clock, Receive, Scope, Send, decline
+from radgateway.body import ClientDisconnected
 from radgateway.dialects.base import Ask
 from radgateway.disconnect import DisconnectWatch
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Attempt, Exchange, Operation, joined
+from radgateway.intake import read_ask
 from radgateway.routing import strategies
 from radgateway.routing.dispatch import Dispatch
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.routing.session import session_key
 from radgateway.routing.trial import failed_hard
-from radgateway.surface import operation_of
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 
@@ -87,7 +78,13 @@ class ProviderRouter:
             return
         scope, send, exchange = joined(scope, send)
         try:
-            ask = await self._read(scope, receive, exchange)
+            ask = await read_ask(
+                scope,
+                receive,
+                exchange,
+                limit_bytes=self._max_body_bytes,
+                timeout_s=self._body_timeout_s,
+            )
             candidates = self._candidates(scope, ask, exchange)
             with DisconnectWatch(receive, exchange):
                 dispatch = Dispatch(scope, send, exchange, ask, self._learn)
@@ -100,25 +97,6 @@ class ProviderRouter:
             await answer(scope, send, refusal)
         except ClientDisconnected:
             exchange.disconnected = True
-
-    async def _read(self, scope: Scope, receive: Receive, exchange: Exchange) -> Ask:
-        path = route_path(scope)
-        operation = exchange.operation
-        if operation is None:
-            operation = exchange.operation = operation_of(path)
-        if operation is None:
-            raise Refusal("unknown_path", "Nothing is served at this path.")
-        if scope["method"] != "POST":
-            raise Refusal(
-                "method_not_allowed", "This path takes POST.", headers=[(b"allow", b"POST")]
-            )
-        body = await read_body(
-            scope, receive, limit_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s
-        )
-        content_type = request_header(scope, b"content-type") or b""
-        ask = operation.dialect.read(path, content_type, body)
-        exchange.model, exchange.stream = ask.model, ask.stream
-        return ask
 
     def _candidates(self, scope: Scope, ask: Ask, exchange: Exchange) -> Sequence[Candidate]:
         route = self.models.find(ask.model)

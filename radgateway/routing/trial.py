@@ -11,6 +11,7 @@ from radgateway.asgi import Clock, Headers, Message, Scope, Send, StreamBroken, 
 from radgateway.dialects.base import Dialect
 from radgateway.errors import CATALOGUE, OWN_REFUSALS, SOURCE_UPSTREAM, Refusal, end_broken
 from radgateway.exchange import Attempt, Exchange, Usage
+from radgateway.retry_after import retry_after_s
 from radgateway.routing.reply import Reply
 from radgateway.usage.prices import cost_usd
 
@@ -106,7 +107,10 @@ class Trial:
                 stream=self._stream,
                 hide_usage=self._hide_usage,
             )
-        elif status < 400 or status in FAILOVER_STATUSES or status >= 500:
+            return
+        if status >= 400:
+            attempt.retry_after_s = retry_after_s(message["headers"])
+        if status < 400 or status in FAILOVER_STATUSES or status >= 500:
             attempt.failure = attempt.failure or _reason(status)
 
     async def _answer_part(self, message: Message, reply: Reply) -> None:

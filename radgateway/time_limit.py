@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,18 +27,27 @@ async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
 
 
 @types.coroutine
-def _rest(steps: Generator[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """Go on with an awaitable that has been begun, and hands this to the event loop."""
+def _rest(steps: Iterator[Any], waits_for: Any) -> Generator[Any, Any, T]:
+    """Go on with an awaitable that has been begun, and hands this to the event loop.
+
+    Does what `yield from` does (PEP 380), from its second step on. An awaitable owes no more than
+    an iterator: granian's has neither `throw` nor `close`.
+    """
+    throw, close = getattr(steps, "throw", None), getattr(steps, "close", None)
     while True:
+        error: BaseException | None = None
         try:
-            value, error = (yield waits_for), None
+            yield waits_for  # a task sends nothing back
         except GeneratorExit:
-            steps.close()
+            if close is not None:
+                close()
             raise
         except BaseException as raised:
-            value, error = None, raised
+            if throw is None:
+                raise
+            error = raised
         try:
-            waits_for = steps.send(value) if error is None else steps.throw(error)
+            waits_for = next(steps) if error is None or throw is None else throw(error)
         except StopIteration as done:
             result: T = done.value
             return result

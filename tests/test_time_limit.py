@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -120,5 +121,44 @@ def test_what_survives_a_cancellation_goes_on() -> None:
         await asyncio.sleep(0)
         task.cancel()
         return await task
+
+    assert asyncio.run(main()) == "here"
+
+
+class Bare:
+    """An awaitable as the compiled ones of some servers are: an iterator and no more."""
+
+    def __init__(self, future: asyncio.Future[str]) -> None:
+        self.future = future
+
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Bare:
+        return self
+
+    def __next__(self) -> asyncio.Future[str]:
+        if self.future.done():
+            raise StopIteration(self.future.result())
+        self.future._asyncio_future_blocking = True
+        return self.future
+
+
+def test_an_awaitable_that_is_a_bare_iterator_will_do() -> None:
+    """`throw` and `close` are optional (PEP 380); cancellation and the limit work without them."""
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[str] = loop.create_future()
+        loop.call_soon(future.set_result, "here")
+        here: str = await within(5.0, Bare(future))
+        with pytest.raises(TimeoutError):
+            await within(0.01, Bare(loop.create_future()))
+        waiting = asyncio.ensure_future(within(5.0, Bare(loop.create_future())))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return here
 
     assert asyncio.run(main()) == "here"

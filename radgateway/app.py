@@ -20,12 +20,12 @@ from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
 from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth
-from radgateway.inbound.drain import Drain, DrainGuard
+from radgateway.inbound.drain import DrainGuard
 from radgateway.inbound.limit_storage import close_storage, storage_of
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.operations.health import liveness, readiness
-from radgateway.operations.management import management
+from radgateway.operations.management import PREFIX, Management, changes, views
 from radgateway.operations.model_list import model_list
 from radgateway.routing.retry_budget import RetryBudget
 from radgateway.routing.router import ProviderRouter
@@ -47,12 +47,14 @@ def create_gateway(
     instruments: Instruments | None = None,
     on_end: Callable[[Exchange], None] | None = None,
     on_start: Sequence[Callable[[], object]] = (),
+    stop: Callable[[], object] | None = None,
 ) -> Gateway:
     """The complete gateway as an ASGI app, from a configuration, a mapping or a file's path.
 
     Without one it takes the file that RADGATEWAY_CONFIG names, or the embedded defaults, so
     `uvicorn --factory radgateway.app:create_gateway` works as it is. `on_end` gets the record of
-    every request that has ended; `on_start` is called in the event loop that serves.
+    every request that has ended; `on_start` is called in the event loop that serves. `stop` is
+    what the management API's drain calls, in place of draining this gateway and no more.
     Raises `ConfigError`.
     """
     if config is None:
@@ -61,24 +63,30 @@ def create_gateway(
         config = load_config(config, os.environ)
 
     instruments = instruments or assembly.instruments(config)
-    drain = Drain()
+    drain = assembly.drain(config)
     models = assembly.model_table(config)
     providers, clients = assembly.providers(config, instruments.breaker_changed)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
+    health = assembly.health_book(config)
+    probes = assembly.probes(config, providers)
+    statuses = assembly.provider_statuses(config, providers, health, probes)
     limits_state = assembly.LimitsState()
     limits = storage_of(config.storage.limits.reveal())
     lag = LoopLagMonitor(instruments)
     tracing = config.telemetry.tracing
+    collector = assembly.CollectorState(enabled=tracing.enabled)
     tracer_provider = (
         build_tracer_provider(
             tracing.exporter,
             tracing.otlp_endpoint,
             version=__version__,
             environment=config.environment,
+            on_export=collector.exported,
         )
         if tracing.enabled
         else None
     )
+    dependencies = assembly.dependencies(statuses, limits_state, usage, collector, instruments)
 
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
     outer: list[Layer] = [
@@ -124,34 +132,32 @@ def create_gateway(
         models,
         max_body_bytes=config.server.max_body_bytes,
         body_timeout_s=config.server.body_timeout_s,
+        on_attempt=health.observe,
     )
 
-    checks = {
-        "usage": lambda: "ok" if usage.available else "unavailable: rows are queued",
-        "limits": lambda: limits_state.word,
-    }
     paths: dict[str, ASGIApp] = {
         "/v1/models": compose(model_list(models), *outer),
         "/health": liveness(),
-        "/health/ready": readiness(drain, checks),
+        "/health/ready": readiness(drain, dependencies),
     }
     if config.telemetry.metrics:
         paths["/metrics"] = MetricsEndpoint(instruments)
+    below: dict[str, ASGIApp] = {}
     if config.admin_keys:
-        admin: list[Layer] = [
+        below[PREFIX] = compose(
+            Management(
+                views(assembly.config_view(config), usage.recent, statuses),
+                changes(drain, stop or drain.start, statuses),
+            ),
             partial(RequestContextMiddleware, on_end=on_end),
             partial(MetricsMiddleware, instruments=instruments),
             partial(ApiKeyAuth, keys=assembly.admin_keys(config), require_admin=True),
-        ]
-        endpoints = management(
-            assembly.config_view(config),
-            usage.recent,
-            assembly.provider_states(config, providers),
         )
-        paths |= {path: compose(endpoint, *admin) for path, endpoint in endpoints.items()}
 
     closers: list[Callable[[], Any]] = [
         lag.aclose,
+        dependencies.aclose,
+        probes.aclose,
         usage.aclose,
         partial(close_storage, limits),
     ]
@@ -161,7 +167,8 @@ def create_gateway(
     return Gateway(
         compose(router, *outer, *inner),
         paths=paths,
+        below=below,
         drain=drain,
-        on_start=[lag.start, *on_start],
+        on_start=[lag.start, dependencies.start, probes.start, *on_start],
         closers=closers,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,24 @@ from radgateway.composition import compose
 from radgateway.config.schema import GatewayConfig, ProviderConfig
 from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
+from radgateway.inbound.drain import Drain, DrainLimits
+from radgateway.operations.degraded import Check, DependencyWatch, Mode
+from radgateway.operations.providers import ProviderStatus
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.deadline import Deadline
 from radgateway.provider.faults import FaultInjector
+from radgateway.provider.health import HealthBook, ProviderHealth
 from radgateway.provider.http import HTTPProvider
 from radgateway.provider.mock import MockConfig, MockProvider
+from radgateway.provider.probe import (
+    MODELS,
+    Ask,
+    ProbeConfig,
+    Probes,
+    by_connection,
+    by_request,
+)
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.surface import SPOKEN_BY
 from radgateway.telemetry.instruments import Instruments, LabelSets
@@ -29,6 +41,7 @@ from radgateway.upstream import Upstream
 from radgateway.upstream.connect import connect
 from radgateway.upstream.interface import Timeouts
 from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
+from radgateway.usage.writer import UsageWriter
 
 _log = logging.getLogger("radgateway.app")
 
@@ -67,21 +80,40 @@ class LimitsState:
             _log.warning("radgateway.rate_limit.storage_lost", extra={"reason": reason})
 
 
+class CollectorState:
+    """Whether the trace collector took the last batch of spans. Told from another thread."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._state = "ok" if enabled else "off"
+
+    def exported(self, taken: bool) -> None:
+        """Take note of one batch."""
+        self._state = "ok" if taken else "unavailable"
+
+    def __call__(self) -> str:
+        """`off`, `ok` or `unavailable`."""
+        return self._state
+
+
 def ledger(config: GatewayConfig) -> Ledger:
     """Where usage rows go."""
     usage = config.storage.usage
     return MemoryLedger() if usage.scheme == "memory" else SQLiteLedger(usage.path)
 
 
+def trusting(ca_file: str | None) -> ssl.SSLContext | None:
+    """TLS settings that trust the authorities of one file; None for the system's."""
+    return ssl.create_default_context(cafile=ca_file) if ca_file is not None else None
+
+
 def upstream_client(config: GatewayConfig, ca_file: str | None) -> Upstream:
     """A client for providers that trust the system's authorities, or those of one file."""
-    context = ssl.create_default_context(cafile=ca_file) if ca_file is not None else None
     settings = config.upstream
     return connect(
         settings.client,
         max_connections=settings.max_connections,
         keepalive_expiry_s=settings.keepalive_expiry_s,
-        ssl_context=context,
+        ssl_context=trusting(ca_file),
     )
 
 
@@ -167,6 +199,11 @@ def providers(
     return made, list(clients.values())
 
 
+def health_book(config: GatewayConfig) -> HealthBook:
+    """How each provider has been doing; nothing yet."""
+    return HealthBook({name: ProviderHealth() for name in config.providers})
+
+
 def model_table(config: GatewayConfig) -> ModelTable:
     """What callers may ask for."""
     return ModelTable(
@@ -210,32 +247,85 @@ def config_view(config: GatewayConfig) -> dict[str, Any]:
     }
 
 
-def provider_states(
-    config: GatewayConfig, made: Mapping[str, Provider]
-) -> Callable[[], list[dict[str, Any]]]:
-    """What each provider is up to, for the management API."""
+def drain(config: GatewayConfig) -> Drain:
+    """The policy of the end, with a log line for each of its phases."""
+    server = config.server
 
-    def states() -> list[dict[str, Any]]:
-        return [_state_of(name, config.providers[name], made[name].app) for name in made]
+    def told(phase: str, in_flight: int) -> None:
+        _log.warning("radgateway.drain.%s", phase, extra={"in_flight": in_flight})
 
-    return states
+    limits = DrainLimits(
+        timeout_s=server.drain_timeout_s,
+        stream_timeout_s=server.stream_drain_timeout_s,
+        delay_s=server.drain_delay_s,
+    )
+    return Drain(limits, told)
 
 
-def _state_of(name: str, config: ProviderConfig, app: Any) -> dict[str, Any]:
-    state: dict[str, Any] = {
-        "name": name,
-        "kind": config.kind,
-        "baseUrl": config.base_url,
-        "circuitState": None,
-        "retryAfterS": None,
-        "inFlight": None,
-        "maxConcurrency": config.max_concurrency,
+def probes(config: GatewayConfig, made: Mapping[str, Provider]) -> Probes:
+    """The probes of those providers that are to be asked."""
+    asks: dict[str, tuple[ProbeConfig, Ask]] = {}
+    for name, settings in config.providers.items():
+        if settings.probe is None or settings.kind == "mock" or settings.base_url is None:
+            continue
+        path = settings.probe.path
+        app = made[name].app
+        while not isinstance(app, HTTPProvider):
+            app = app.app  # type: ignore[attr-defined]  # the layers `provider` has put there
+        if path is None:
+            ask = by_request(app, MODELS[settings.kind])
+        elif path:
+            ask = by_request(app.at_origin(), path)
+        else:
+            ask = by_connection(settings.base_url, trusting(settings.ca_file))
+        asks[name] = (settings.probe, ask)
+    return Probes(asks)
+
+
+def provider_statuses(
+    config: GatewayConfig, made: Mapping[str, Provider], book: HealthBook, results: Probes
+) -> list[ProviderStatus]:
+    """What is known of each provider."""
+    return [
+        ProviderStatus(
+            name,
+            made[name].app,
+            book.providers[name],
+            results.results,
+            kind=settings.kind,
+            base_url=settings.base_url,
+        )
+        for name, settings in config.providers.items()
+    ]
+
+
+def dependencies(
+    statuses: Sequence[ProviderStatus],
+    limits: LimitsState,
+    usage: UsageWriter,
+    collector: Callable[[], str],
+    instruments: Instruments,
+) -> DependencyWatch:
+    """Everything the gateway depends on, and the gauges of how it is."""
+    checks: dict[str, Check] = {
+        "limits": lambda: limits.word.partition(":")[0],
+        "usage": lambda: "ok" if usage.available else "unavailable",
+        # Read at the start, or there would have been none.
+        "secrets": lambda: "ok",
+        "traces": collector,
     }
-    while app is not None:
-        if isinstance(app, CircuitBreaker):
-            state["circuitState"] = app.state
-            state["retryAfterS"] = round(app.retry_after_s(), 3)
-        elif isinstance(app, Bulkhead):
-            state["inFlight"] = app.slots.in_use
-        app = getattr(app, "app", None)
-    return state
+    for status in statuses:
+        checks[f"provider:{status.name}"] = partial(getattr, status, "state")
+
+    def changed(dependency: str, before: Mode | None, mode: Mode) -> None:
+        available = 1 if mode.available else 0
+        instruments.dependency_available(dependency).set(available)
+        if before is not None and before.behaviour:
+            instruments.degraded_mode(dependency, before.state).set(0)
+        if mode.behaviour:
+            instruments.degraded_mode(dependency, mode.state).set(1)
+        kind, _, name = dependency.partition(":")
+        if kind == "provider":
+            instruments.provider_healthy(name).set(available)
+
+    return DependencyWatch(checks, changed)

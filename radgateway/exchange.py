@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
@@ -148,6 +149,7 @@ class Exchange:
         "principal",
         "queued_s",
         "request_id",
+        "response_headers",
         "sampled",
         "span_id",
         "spans",
@@ -188,6 +190,7 @@ class Exchange:
         self.interrupted: str | None = None  # why a begun response was not completed; `end_broken`
         self.error_code: str | None = None  # errors.answer, or the router for an upstream error
         self.status: int | None = None  # the send wrapper of `open_exchange`
+        self.response_headers: Iterable[tuple[bytes, bytes]] = ()  # the same
         self.first_byte: float | None = None  # the same
         self.ended: float | None = None  # the same: the last byte was handed to the server
 
@@ -217,7 +220,10 @@ class Exchange:
         """The status to count: 499 for a client that went away, 500 for no answer at all."""
         if self.disconnected:
             return CLIENT_CLOSED
-        return self.status if self.status is not None else 500
+        if self.status is not None:
+            return self.status
+        # A request that the drain has cancelled is read before its answer goes out.
+        return 503 if self.error_code == "draining" else 500
 
     @property
     def outcome(self) -> Outcome:
@@ -275,6 +281,7 @@ def open_exchange(
             return
         if kind == "http.response.start":
             exchange.status = message["status"]
+            exchange.response_headers = message.get("headers", ())
             own = exchange.own_headers
             if own:
                 names = {name for name, _ in own}

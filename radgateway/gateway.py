@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 from radgateway.asgi import ASGIApp, Receive, Scope, Send, decline, route_path
-from radgateway.inbound.drain import Drain
+from radgateway.inbound.drain import Drain, closing
 
 Closer = Callable[[], Awaitable[object]]
 
@@ -19,8 +19,9 @@ Closer = Callable[[], Awaitable[object]]
 class Gateway:
     """The data plane and the operational paths beside it.
 
-    `app` is the composed data plane; `paths` are the apps served at exact paths beside it.
-    `on_start` are called once, in the event loop that serves; `closers` are awaited in order.
+    `app` is the composed data plane; `paths` are the apps served at exact paths beside it, and
+    `below` those served at all paths that begin so. `on_start` are called once, in the event loop
+    that serves; `closers` are awaited in order.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Gateway:
         app: ASGIApp,
         *,
         paths: Mapping[str, ASGIApp],
+        below: Mapping[str, ASGIApp] | None = None,
         drain: Drain,
         on_start: Sequence[Callable[[], object]] = (),
         closers: Sequence[Closer] = (),
@@ -35,6 +37,8 @@ class Gateway:
         self.app = app
         self.drain = drain
         self._paths = dict(paths)
+        self._below = dict(below or {})
+        self._prefixes = tuple(self._below)
         self._on_start = tuple(on_start)
         self.closers = list(closers)
         self._started = False
@@ -44,12 +48,23 @@ class Gateway:
         if scope["type"] == "http":
             if not self._started:
                 self.start()
-            app = self._paths.get(route_path(scope), self.app)
+            app = self._beside(route_path(scope))
+            if app is None:
+                app = self.app
+            elif self.drain.leaving:
+                send = closing(scope, send)
             await app(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         else:
             await decline(scope, receive, send)
+
+    def _beside(self, path: str) -> ASGIApp | None:
+        """The app beside the data plane that serves a path, or None."""
+        app = self._paths.get(path)
+        if app is None and path.startswith(self._prefixes):
+            return next(self._below[prefix] for prefix in self._prefixes if path.startswith(prefix))
+        return app
 
     def start(self) -> None:
         """Begin what runs beside the requests, once. The first one calls it where nobody did."""
@@ -60,12 +75,17 @@ class Gateway:
         self._started = True
 
     async def aclose(self) -> None:
-        """Refuse new work, write out what is recorded, close every connection.
+        """Refuse new work, let what is in flight end, write out what is recorded, and close.
+
+        Where a drain has been, nothing is in flight any more. Where none has, because the server
+        had no way to tell, this is it: what the server has left running gets its time, and what
+        it has cancelled leaves its usage before the ledger is closed.
 
         It is the end: a gateway that was closed answers 503, and another one has to be made. One
         part that fails to close keeps none of the others open; its error is raised at the end.
         """
         self.drain.begin()
+        await self.drain.finish()
         async with contextlib.AsyncExitStack() as stack:
             for close in reversed(self.closers):
                 stack.push_async_callback(close)

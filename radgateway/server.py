@@ -1,7 +1,7 @@
 """Running the reference app: sockets, worker processes, and an end without a lost request.
 
-`build` makes one worker's app from the environment; `serve` binds the address, says how to use
-what is served, and runs uvicorn, in this process or in several.
+`build` makes one worker's app from the environment, for any server that takes a factory; `serve`
+binds the address, says how to use what is served, and runs uvicorn, in this process or in several.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,11 +17,10 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from radgateway.config import GatewayConfig, load_config
 from radgateway.gateway import Gateway
+from radgateway.stop_signals import StopSignals
 from radgateway.telemetry.multiprocess import VARIABLE, share_metrics
 
 CONFIG_VARIABLE = "RADGATEWAY_CONFIG"
@@ -28,15 +28,26 @@ _KEY_VARIABLE = "RAD_KEY"
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 """nginx's default: a little longer than most balancers keep theirs, so they close first."""
+_SAME_SIGNAL_S = 2.0
+"""Seconds in which signals are one: a terminal and systemd tell all processes of a group, and the
+parent of workers tells them once more."""
 
 
 def build() -> Gateway:
-    """One worker's gateway, configured as `serve` left it in the environment."""
+    """One worker's gateway, from the file RADGATEWAY_CONFIG names and the environment.
+
+    Logs, drains and collects garbage as `radgateway serve` does: it is what `serve` runs, and the
+    factory to give to another server, such as `granian --factory radgateway.server:build`.
+    """
     # Imported here, after the workers' metrics directory is set: prometheus_client looks once.
     from radgateway import __version__, assembly  # noqa: PLC0415
     from radgateway.app import create_gateway  # noqa: PLC0415
     from radgateway.telemetry.logs import configure_logging  # noqa: PLC0415
     from radgateway.telemetry.request_log import RequestLog  # noqa: PLC0415
+
+    def stop() -> None:
+        gateway.drain.start()  # some parents stop their workers without a signal
+        stop_process()
 
     config = load_config(os.environ.get(CONFIG_VARIABLE) or None, os.environ)
     instruments = assembly.instruments(config)
@@ -50,7 +61,8 @@ def build() -> Gateway:
         config,
         instruments=instruments,
         on_end=RequestLog(logs.writer, logs.format, level=logs.level).emit,
-        on_start=[lambda: drain_on_signals(gateway, config)],
+        on_start=[lambda: drain_on_signals(gateway)],
+        stop=stop,
     )
     gateway.closers.append(logs.aclose)
     _spare_the_collector()
@@ -67,40 +79,47 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def drain_on_signals(gateway: Gateway, config: GatewayConfig) -> None:
+def drain_on_signals(gateway: Gateway) -> None:
     """Finish what is in flight before the server hears of SIGTERM or SIGINT.
 
     A server stops accepting at once and takes its streams down with it; here readiness turns 503,
-    new work is refused, and only then the server's own handler runs. A second signal skips the
-    wait.
+    new work is refused, and only then the server hears of the signal. A second one ends what is
+    in flight, with its last words; a third skips those too.
     """
     loop = asyncio.get_running_loop()
-    drain, server = gateway.drain, config.server
-    waiting: set[asyncio.Task[None]] = set()
+    drain = gateway.drain
+    heard_at: list[float] = []
+    waiting: list[asyncio.Task[None]] = []
 
-    async def finish(stop: Callable[[], object]) -> None:
-        await drain.wait_idle(server.drain_timeout_s, server.stream_drain_timeout_s)
-        stop()
+    async def finish(number: int) -> None:
+        await drain.finish()
+        signals.pass_on(number)
 
-    def begin(stop: Callable[[], object]) -> None:
-        task = loop.create_task(finish(stop))
-        waiting.add(task)
-        task.add_done_callback(waiting.discard)
+    def heard(number: int) -> None:
+        now = loop.time()
+        if heard_at and now - heard_at[-1] < _SAME_SIGNAL_S:
+            return
+        heard_at.append(now)
+        if len(heard_at) == 1:
+            waiting.append(loop.create_task(finish(number)))
+        elif len(heard_at) == 2:
+            drain.hurry()
+        else:
+            signals.pass_on(number)
 
-    def chained(forward: Any) -> Callable[[int, FrameType | None], None]:
-        def handle(number: int, frame: FrameType | None) -> None:
-            if drain.draining:
-                forward(number, frame)
-                return
-            drain.begin()
-            loop.call_soon_threadsafe(begin, lambda: forward(number, None))
+    async def give_back() -> None:
+        signals.give_back()
 
-        return handle
+    signals = StopSignals(heard)
+    if signals.take():
+        gateway.closers.append(give_back)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        forward = signal.getsignal(number)
-        if callable(forward):
-            signal.signal(number, chained(forward))
+
+def stop_process() -> None:
+    """Ask whoever runs this process to stop it, and its siblings where it has some: SIGTERM."""
+    parent = multiprocessing.parent_process()
+    pid = parent.pid if parent is not None else None
+    os.kill(pid if pid is not None else os.getpid(), signal.SIGTERM)
 
 
 def serve(

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from drive import drive, http_scope
+from virtual_time import run_virtual
 
 from radgateway.gateway import Gateway
-from radgateway.inbound.drain import Drain
+from radgateway.inbound.drain import Drain, DrainGuard, DrainLimits
 
 
 async def ok(scope: Any, receive: Any, send: Any) -> None:
@@ -107,5 +108,60 @@ def test_one_part_that_cannot_close_keeps_none_open() -> None:
         with pytest.raises(OSError, match="stuck"):
             await app.aclose()
         assert (first.ended, stuck.ended, last.ended) == (1, 1, 1)
+
+    asyncio.run(story())
+
+
+def test_a_server_that_gives_no_warning_still_lets_work_end() -> None:
+    """`lifespan.shutdown` with requests in flight: they get their time, then the parts close."""
+
+    async def story() -> None:
+        part = Part()
+        drain = Drain(DrainLimits(timeout_s=1, stream_timeout_s=1))
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(scope["seconds"])
+            assert part.ended == 0
+            await ok(scope, receive, send)
+
+        app = Gateway(DrainGuard(slow, drain), paths={}, drain=drain, closers=[part.end])
+        tasks = [
+            asyncio.create_task(drive(app, {**http_scope("/"), "seconds": seconds}))
+            for seconds in (0.5, 4.0)
+        ]
+        await asyncio.sleep(0.1)
+        assert await run_lifespan(app, "shutdown") == ["lifespan.shutdown.complete"]
+        assert [(await task).status for task in tasks] == [200, 503]
+        assert part.ended == 1
+
+    run_virtual(story())
+
+
+def test_a_prefix_is_served_beside_the_data_plane() -> None:
+    """Below it, everything is one app's; elsewhere nothing changes, also under a mount."""
+
+    async def story() -> None:
+        async def below(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 202, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        app = Gateway(ok, paths={"/health": ok}, below={"/v0/x/": below}, drain=Drain())
+        paths = {"/v0/x/": 202, "/v0/x/a/b": 202, "/v0/x": 200, "/v0/y": 200, "/health": 200}
+        for path, status in paths.items():
+            for root_path in ("", "/ai"):
+                scope = http_scope(path, root_path=root_path)
+                assert (await drive(app, scope)).status == status
+
+    asyncio.run(story())
+
+
+def test_what_is_beside_the_data_plane_asks_to_close_while_draining() -> None:
+    """A probe or a scraper that keeps its connection is not what a process waits for."""
+
+    async def story() -> None:
+        app = Gateway(ok, paths={"/health": ok}, drain=Drain())
+        assert (await drive(app, http_scope("/health"))).header("connection") is None
+        app.drain.begin()
+        assert (await drive(app, http_scope("/health"))).header("connection") == "close"
 
     asyncio.run(story())

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
 from radgateway.provider.breaker import BreakerConfig
 from radgateway.provider.faults import Faults
+from radgateway.provider.probe import ProbeConfig
 from radgateway.routing.models import StrategyName
 from radgateway.routing.retry_budget import RetryBudgetConfig
 from radgateway.upstream.interface import Timeouts
@@ -83,6 +84,8 @@ class ServerConfig:
     """Seconds that plain requests get to finish after SIGTERM (strategy 2.2)."""
     stream_drain_timeout_s: float = 120.0
     """Seconds that streams get: a generation runs for minutes and was begun in good faith."""
+    drain_delay_s: float = 0.0
+    """Seconds of serving on while readiness is 503 already, for balancers that poll it."""
     max_body_bytes: int = 32 * 1024 * 1024
     """Largest request body, 1 KiB to 1 GiB; a long prompt with images is some 20 MB."""
     body_timeout_s: float = 60.0
@@ -92,7 +95,7 @@ class ServerConfig:
         if not re.fullmatch(r"[!-~]{1,255}", self.host):
             raise ValueError("host must be an address or a host name")
         _within(self, "port", 0, 65_535)
-        _within(self, "drain_timeout_s stream_drain_timeout_s", 0, _DAY_S)
+        _within(self, "drain_timeout_s stream_drain_timeout_s drain_delay_s", 0, _DAY_S)
         _within(self, "max_body_bytes", 1024, 1024**3)
         _within(self, "body_timeout_s", 0, _DAY_S, over=True)
 
@@ -195,6 +198,8 @@ class ProviderConfig:
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     breaker: BreakerConfig | None = field(default_factory=BreakerConfig)
     """When to stop calling it; null for no breaker."""
+    probe: ProbeConfig | None = None
+    """Whether it is asked if it is there, which costs no tokens; off, as traffic tells more."""
     faults: Faults | None = None
     """Faults to inject on purpose; refused in production."""
     latency_ms: float = field(default=0.0, metadata={"kind": "mock"})
@@ -210,7 +215,7 @@ class ProviderConfig:
             object.__setattr__(self, "base_url", VENDOR_URLS[self.kind])
         if self.base_url is not None and not mock:
             _http_url("base_url", self.base_url)
-        for name in ("base_url", "api_key", "ca_file") if mock else ():
+        for name in ("base_url", "api_key", "ca_file", "probe") if mock else ():
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} has no meaning for a mock, which calls nobody")
         for name in () if mock else ("latency_ms", "tokens_per_s", "error_ratio"):

@@ -8,14 +8,11 @@ take all of them out at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from radgateway.inbound.drain import Drain
+from radgateway.operations.degraded import DependencyWatch, shown
 from radgateway.operations.json_endpoint import JSONEndpoint, Query
-
-Check = Callable[[], str]
-"""Says the state of a dependency in a word: `ok`, or what is wrong. Must not wait."""
 
 
 def liveness() -> JSONEndpoint:
@@ -27,13 +24,15 @@ def liveness() -> JSONEndpoint:
     return JSONEndpoint(alive)
 
 
-def readiness(drain: Drain, checks: Mapping[str, Check]) -> JSONEndpoint:
-    """GET /health/ready: 200 while work is taken, 503 while draining; each dependency's state."""
+def readiness(drain: Drain, dependencies: DependencyWatch) -> JSONEndpoint:
+    """GET /health/ready: 200 while work is taken, 503 while draining; what is degraded, and how."""
 
     async def ready(query: Query) -> tuple[int, Any]:
-        states = {name: check() for name, check in checks.items()}
-        status = "draining" if drain.draining else "ready"
-        body = {"status": status, "in_flight": drain.in_flight, "dependencies": states}
-        return (503 if drain.draining else 200), body
+        body = {
+            "status": "draining" if drain.leaving else "ready",
+            "in_flight": drain.in_flight,
+            **shown(dependencies.read()),
+        }
+        return (503 if drain.leaving else 200), body
 
     return JSONEndpoint(ready)

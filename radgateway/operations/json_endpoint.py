@@ -47,12 +47,17 @@ class JSONEndpoint:
         except Refusal as refusal:
             await answer(scope, send, refusal)
             return
-        body = msgspec.json.encode(payload)
-        headers = [_JSON, _FRESH, (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        # HEAD has GET's headers, its length among them, and no body (RFC 9110 §9.3.2).
-        body = b"" if scope["method"] == "HEAD" else body
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await answer_json(scope, send, status, payload)
+
+
+async def answer_json(scope: Scope, send: Send, status: int, payload: Any) -> None:
+    """Send a payload as JSON that no cache keeps."""
+    body = msgspec.json.encode(payload)
+    headers = [_JSON, _FRESH, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    # HEAD has GET's headers, its length among them, and no body (RFC 9110 §9.3.2).
+    body = b"" if scope["method"] == "HEAD" else body
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def whole_number(query: Query, name: str, default: int, most: int) -> int:

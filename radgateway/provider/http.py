@@ -8,6 +8,7 @@ cancelled request closes its upstream connection at once.
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 import zlib
@@ -122,6 +123,13 @@ class HTTPProvider:
         self._dropped = _NOT_FORWARDED | {key for key, _ in self._headers}
         self._timeouts = timeouts or Timeouts()
         self._clock = clock
+
+    def at_origin(self) -> HTTPProvider:
+        """The same provider, credentials included, at the root of its host."""
+        parts = urlsplit(self._base_url)
+        other = copy.copy(self)
+        other._base_url, other._version = f"{parts.scheme}://{parts.netloc}", ""
+        return other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from radgateway.asgi import ASGIApp, Clock, Receive, Scope, Send, decline
 from radgateway.body import ClientDisconnected
@@ -36,7 +36,8 @@ class ProviderRouter:
     """An ASGI app that serves the data plane from a set of providers.
 
     `providers` maps a name to a `Provider`, or to a bare ASGI app that speaks every dialect;
-    `models` maps what callers ask for to a `Route`, or is a `ModelTable`.
+    `models` maps what callers ask for to a `Route`, or is a `ModelTable`. `on_attempt` is told of
+    every attempt that has ended.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ProviderRouter:
         *,
         max_body_bytes: int = _MAX_BODY_BYTES,
         body_timeout_s: float = 60.0,
+        on_attempt: Callable[[Attempt], object] | None = None,
         rng: random.Random | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -63,6 +65,7 @@ class ProviderRouter:
                     )
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._on_attempt = on_attempt
         self._rng = rng or random.Random()
         self._latencies = strategies.LatencyBook(clock)
 
@@ -139,6 +142,8 @@ class ProviderRouter:
         )
 
     def _learn(self, attempt: Attempt) -> None:
+        if self._on_attempt is not None:
+            self._on_attempt(attempt)
         if failed_hard(attempt):
             self._latencies.observe(attempt.provider, attempt.model, None)
         elif attempt.first_byte is not None:

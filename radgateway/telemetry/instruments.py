@@ -136,6 +136,20 @@ METRICS: Final[dict[str, Declared]] = {
             "livemin",
         ),
         Declared(
+            "rad_gateway_dependency_available",
+            "gauge",
+            ("dependency",),
+            "1 while what the gateway depends on does its work.",
+            "livemin",
+        ),
+        Declared(
+            "rad_gateway_degraded_mode",
+            "gauge",
+            ("dependency", "mode"),
+            "1 while the behaviour declared for a dependency that is not well is in force.",
+            "livemax",
+        ),
+        Declared(
             "rad_gateway_rate_limited_total",
             "counter",
             ("reason",),
@@ -267,6 +281,8 @@ class Instruments:
         self.breaker_open = family["circuit_breaker_open"]
         self.breaker_state = family["circuit_breaker_state"]
         self.provider_healthy = family["provider_healthy"]
+        self.dependency_available = family["dependency_available"]
+        self.degraded_mode = family["degraded_mode"]
         self.rate_limited = family["rate_limited_total"]
         self.auth_failures = family["auth_failures_total"]
         self.cost_usd = family["cost_usd_total"]

@@ -9,13 +9,18 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SpanExporter,
+    SpanExportResult,
+)
 from opentelemetry.util.types import AttributeValue
 
 Exporter = Literal["otlp", "stdout"]
@@ -31,13 +36,15 @@ def build_tracer_provider(
     version: str = "",
     environment: str = "",
     service: str = "rad-gateway",
+    on_export: Callable[[bool], object] | None = None,
 ) -> TracerProvider:
     """A provider that exports in batches from a thread of its own, through a bounded queue.
 
     `endpoint` is an OTLP receiver: `host:4317`, `grpc://host:port` and any URL with port 4317
-    speak gRPC, any other URL HTTP with protobuf, at `/v1/traces` where it names no path. Raises
-    ValueError for an exporter or endpoint it does not know, and RuntimeError naming the extra
-    where the exporter is not installed.
+    speak gRPC, any other URL HTTP with protobuf, at `/v1/traces` where it names no path.
+    `on_export` is told, in the exporting thread, whether each batch was taken. Raises ValueError
+    for an exporter or endpoint it does not know, and RuntimeError naming the extra where the
+    exporter is not installed.
     """
     if exporter == "otlp":
         exporting = _otlp_exporter(endpoint)
@@ -53,8 +60,33 @@ def build_tracer_provider(
         }
     )
     provider = TracerProvider(resource=_HashedResource(resource.attributes, resource.schema_url))
+    if on_export is not None:
+        exporting = _Watched(exporting, on_export)
     provider.add_span_processor(BatchSpanProcessor(exporting))
     return provider
+
+
+class _Watched(SpanExporter):
+    """An exporter that says how each of its exports went."""
+
+    def __init__(self, exporter: SpanExporter, on_export: Callable[[bool], object]) -> None:
+        self._exporter = exporter
+        self._on_export = on_export
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        taken = False
+        try:
+            result = self._exporter.export(spans)
+            taken = result is SpanExportResult.SUCCESS
+        finally:
+            self._on_export(taken)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
 
 
 class _HashedResource(Resource):

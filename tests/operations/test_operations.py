@@ -42,8 +42,15 @@ def test_health_and_readiness_are_two_questions() -> None:
         ready = await get(gateway, "/health/ready")
         assert (ready.status, json.loads(ready.body)["dependencies"]) == (
             200,
-            {"usage": "ok", "limits": "ok"},
+            {
+                "limits": "ok",
+                "usage": "ok",
+                "secrets": "ok",
+                "traces": "off",
+                "provider:mock": "ok",
+            },
         )
+        assert json.loads(ready.body)["degraded"] == []
         gateway.drain.begin()
         assert (await get(gateway, "/health/ready")).status == 503
         assert (await get(gateway, "/health")).status == 200

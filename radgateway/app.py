@@ -24,6 +24,7 @@ from radgateway.inbound.drain import DrainGuard
 from radgateway.inbound.limit_storage import close_storage, storage_of
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
+from radgateway.operations.degraded import DependencyWatch
 from radgateway.operations.health import liveness, readiness
 from radgateway.operations.management import PREFIX, Management, changes, views
 from radgateway.operations.model_list import model_list
@@ -86,7 +87,9 @@ def create_gateway(
         if tracing.enabled
         else None
     )
-    dependencies = assembly.dependencies(statuses, limits_state, usage, collector, instruments)
+    tokens = assembly.token_auth(config)
+    checks = assembly.checks(limits_state, usage, collector, statuses, tokens)
+    dependencies = DependencyWatch(checks, assembly.modes_shown(instruments))
 
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
     outer: list[Layer] = [
@@ -99,7 +102,6 @@ def create_gateway(
         partial(MetricsMiddleware, instruments=instruments),
         partial(DrainGuard, drain=drain),
     ]
-    tokens = assembly.token_auth(config)
     if config.keys or tokens is not None:
         outer.append(
             partial(
@@ -147,8 +149,6 @@ def create_gateway(
         "/health": liveness(),
         "/health/ready": readiness(drain, dependencies),
     }
-    if tokens is not None:
-        checks["tokens"] = tokens.state
     if config.telemetry.metrics:
         paths["/metrics"] = MetricsEndpoint(instruments)
     below: dict[str, ASGIApp] = {}

@@ -18,7 +18,7 @@ from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
 from radgateway.inbound.bearer_tokens import NAME_PREFIX
 from radgateway.inbound.drain import Drain, DrainLimits
-from radgateway.operations.degraded import Check, DependencyWatch, Mode
+from radgateway.operations.degraded import Check, Mode
 from radgateway.operations.providers import ProviderStatus
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
@@ -86,7 +86,7 @@ class LimitsState:
 
     def changed(self, available: bool, reason: str) -> None:
         """Take note of the storage's going or coming back."""
-        self.word = "ok" if available else "unavailable: limits are not checked"
+        self.word = "ok" if available else "unavailable"
         if available:
             _log.warning("radgateway.rate_limit.storage_recovered")
         else:
@@ -312,23 +312,30 @@ def provider_statuses(
     ]
 
 
-def dependencies(
-    statuses: Sequence[ProviderStatus],
+def checks(
     limits: LimitsState,
     usage: UsageWriter,
-    collector: Callable[[], str],
-    instruments: Instruments,
-) -> DependencyWatch:
-    """Everything the gateway depends on, and the gauges of how it is."""
-    checks: dict[str, Check] = {
-        "limits": lambda: limits.word.partition(":")[0],
+    collector: CollectorState,
+    providers: Sequence[ProviderStatus],
+    tokens: TokenAuth | None,
+) -> dict[str, Check]:
+    """Everything the gateway depends on, and who knows how it is."""
+    known: dict[str, Check] = {
+        "limits": lambda: limits.word,
         "usage": lambda: "ok" if usage.available else "unavailable",
-        # Read at the start, or there would have been none.
+        # They were read at the start, or there would have been none.
         "secrets": lambda: "ok",
         "traces": collector,
     }
-    for status in statuses:
-        checks[f"provider:{status.name}"] = partial(getattr, status, "state")
+    if tokens is not None:
+        known["tokens"] = tokens.state
+    for provider in providers:
+        known[f"provider:{provider.name}"] = partial(getattr, provider, "state")
+    return known
+
+
+def modes_shown(instruments: Instruments) -> Callable[[str, Mode | None, Mode], None]:
+    """Keeps the gauges of the modes in force."""
 
     def changed(dependency: str, before: Mode | None, mode: Mode) -> None:
         available = 1 if mode.available else 0
@@ -341,4 +348,4 @@ def dependencies(
         if kind == "provider":
             instruments.provider_healthy(name).set(available)
 
-    return DependencyWatch(checks, changed)
+    return changed

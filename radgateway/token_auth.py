@@ -65,7 +65,7 @@ class TokenAuth:
     def state(self) -> str:
         """A word for readiness."""
         word = self._renewal.state if self._renewal is not None else "ok"
-        return "the clocks of the issuer and of this gateway differ" if self._off else word
+        return "clocks_differ" if self._off and word == "ok" else word
 
     def _skewed(self, skew_s: float) -> None:
         """Say once that the clocks differ, before tokens fail for it: at half the leeway."""

@@ -90,12 +90,12 @@ class RenewedKeys:
 
     @property
     def state(self) -> str:
-        """How it stands, in a few words, for readiness; why, the log says."""
+        """ok, stale (the last good set holds), unusable or unavailable; the log says why."""
         if self.current() is None:
-            return "unavailable: the key set can't be had, and no token is taken"
+            return "unavailable"
         if self._failures:
-            return f"unavailable: keys of {self._clock() - self._good_at:.0f} s ago are used"
-        return "ok" if self._keys else "the key set has no usable key"
+            return "stale"
+        return "ok" if self._keys else "unusable"
 
     def start(self) -> None:
         """Begin to fetch on the running loop; does nothing where that is under way."""

@@ -19,7 +19,7 @@ class Mode(NamedTuple):
     """What is done while a dependency is in a state."""
 
     dependency: str
-    """limits, usage, secrets, traces or provider."""
+    """limits, usage, secrets, tokens, traces or provider."""
     state: str
     available: bool
     """Whether the dependency does its work."""
@@ -43,18 +43,40 @@ MODES: Final[tuple[Mode, ...]] = (
         "requests are served; usage rows wait in memory and are written when the ledger is back; "
         "the management API's usage and traces answer 503",
     ),
-    Mode(
-        "secrets",
-        "ok",
-        True,
-        "",
-    ),
+    Mode("secrets", "ok", True, ""),
     Mode(
         "secrets",
         "unreadable",
         False,
         "the process does not start, and names each secret that can't be read; what was read at "
         "the start stays in force when its file or variable goes away",
+    ),
+    Mode("tokens", "ok", True, ""),
+    Mode(
+        "tokens",
+        "stale",
+        False,
+        "the issuer's keys can't be fetched: the last good set holds, for at most jwt.max_stale_s",
+    ),
+    Mode(
+        "tokens",
+        "unavailable",
+        False,
+        "there are no keys to check tokens by: they are answered 503 auth_unavailable; API keys "
+        "are taken as ever",
+    ),
+    Mode(
+        "tokens",
+        "unusable",
+        False,
+        "the issuer's set holds no key that can be used: tokens are refused",
+    ),
+    Mode(
+        "tokens",
+        "clocks_differ",
+        True,
+        "tokens are judged by this machine's clock, with the configured leeway; beyond it they are "
+        "refused as expired or not yet valid",
     ),
     Mode("traces", "ok", True, ""),
     Mode("traces", "off", True, ""),

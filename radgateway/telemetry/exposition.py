@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from radgateway.asgi import Headers, Receive, Scope, Send, decline, header, respond
 from radgateway.errors import Refusal, answer
 from radgateway.telemetry.instruments import Instruments
-from radgateway.telemetry.multiprocess import drop_dead_gauges, shared_directory
+from radgateway.telemetry.multiprocess import drop_dead_gauges, live_workers, shared_directory
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -77,10 +78,43 @@ def render(registry: CollectorRegistry, open_metrics: bool = False) -> bytes:
         drop_dead_gauges(directory)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+        registry.register(WorkerProcesses(live_workers(directory)))
     source = cast(CollectorRegistry, _Unhurried(registry))
     if open_metrics:
         return openmetrics.generate_latest(source)  # type: ignore[no-untyped-call, no-any-return]
     return generate_latest(source)
+
+
+class WorkerProcesses(Collector):
+    """The `process_` metrics of several processes as one's: sums, and the earliest start.
+
+    A worker that has ended takes its processor time out of the sum, which a rate takes for a
+    counter that was reset.
+    """
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._collectors = [ProcessCollector(pid=_always(pid), registry=None) for pid in pids]
+
+    def collect(self) -> Iterable[Metric]:
+        """One metric of each name, over all the processes."""
+        merged: dict[str, Metric] = {}
+        for collector in self._collectors:
+            for metric in collector.collect():
+                known = merged.setdefault(metric.name, metric)
+                if known is metric:
+                    continue
+                (mine,), (more,) = known.samples, metric.samples
+                both = min if metric.name == "process_start_time_seconds" else _sum
+                known.samples = [mine._replace(value=both(mine.value, more.value))]
+        return merged.values()
+
+
+def _always(pid: int) -> Callable[[], int]:
+    return lambda: pid
+
+
+def _sum(one: float, other: float) -> float:
+    return one + other
 
 
 class _Unhurried:

@@ -49,6 +49,12 @@ def drop_dead_gauges(directory: str) -> None:
                 file.unlink()
 
 
+def live_workers(directory: str) -> list[int]:
+    """The processes that share a directory and have not ended."""
+    matches = (_LIVE_GAUGE.fullmatch(file.name) for file in Path(directory).iterdir())
+    return sorted(pid for pid in {int(match[1]) for match in matches if match} if _alive(pid))
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

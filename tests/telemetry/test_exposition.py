@@ -140,6 +140,12 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
+def resident(pid: int) -> int:
+    """A process's resident memory, in bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.mark.servers
 def test_two_workers_are_one_in_a_scrape(tmp_path: Path) -> None:
     """Counters and histograms add up, gauges of the living too; the dead keep their counts."""
@@ -183,11 +189,18 @@ def test_two_workers_are_one_in_a_scrape(tmp_path: Path) -> None:
         provider = ("provider", "a")
         assert found["rad_gateway_circuit_breaker_open", (provider,)] == 1
         assert found["rad_gateway_provider_healthy", (provider,)] == 0
+        memory = ("process_resident_memory_bytes", ())
+        assert found[memory] == sum(resident(worker.pid) for worker in workers)
+        assert found["process_open_fds", ()] >= 6
+        assert found["process_cpu_seconds_total", ()] > 0
+        started = found["process_start_time_seconds", ()]
+        assert abs(time.time() - started) < 60
         workers[1].kill()
         workers[1].wait(10)
         found = read()
         assert found[requests] == 5
         assert found["rad_gateway_active_connections", ()] == 2
+        assert found[memory] == resident(workers[0].pid)
         assert found["rad_gateway_circuit_breaker_open", (provider,)] == 0
     finally:
         for worker in workers:

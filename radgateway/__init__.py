@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from radgateway.inbound.admission import AdmissionQueue
     from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
     from radgateway.inbound.bearer_tokens import TokenRules, TokenVerifier
-    from radgateway.inbound.drain import Drain, DrainGuard
+    from radgateway.inbound.drain import Drain, DrainGuard, DrainLimits
     from radgateway.inbound.jwks_fetch import jwks_at_url, jwks_in_file
     from radgateway.inbound.key_renewal import RenewedKeys
     from radgateway.inbound.rate_limit import RateLimiter
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from radgateway.provider.bulkhead import Bulkhead
     from radgateway.provider.deadline import Deadline
     from radgateway.provider.faults import FaultInjector, Faults
+    from radgateway.provider.health import HealthBook, ProviderHealth
     from radgateway.provider.http import HTTPProvider
     from radgateway.provider.mock import MockConfig, MockProvider
     from radgateway.routing.models import Candidate, ModelTable, Provider, Route
@@ -58,7 +59,7 @@ _HOMES = {
     "inbound.admission": "AdmissionQueue",
     "inbound.auth": "ApiKeyAuth ApiKeys",
     "inbound.bearer_tokens": "TokenRules TokenVerifier",
-    "inbound.drain": "Drain DrainGuard",
+    "inbound.drain": "Drain DrainGuard DrainLimits",
     "inbound.jwks_fetch": "jwks_at_url jwks_in_file",
     "inbound.key_renewal": "RenewedKeys",
     "inbound.rate_limit": "RateLimiter",
@@ -68,6 +69,7 @@ _HOMES = {
     "provider.bulkhead": "Bulkhead",
     "provider.deadline": "Deadline",
     "provider.faults": "FaultInjector Faults",
+    "provider.health": "HealthBook ProviderHealth",
     "provider.http": "HTTPProvider",
     "provider.mock": "MockConfig MockProvider",
     "routing.models": "Candidate ModelTable Provider Route",
@@ -100,6 +102,7 @@ __all__ = [
     "Deadline",
     "Drain",
     "DrainGuard",
+    "DrainLimits",
     "Exchange",
     "FaultInjector",
     "Faults",
@@ -107,6 +110,7 @@ __all__ = [
     "GatewayConfig",
     "HTTPProvider",
     "HTTPXUpstream",
+    "HealthBook",
     "Instruments",
     "MemoryLedger",
     "MetricsEndpoint",
@@ -116,6 +120,7 @@ __all__ = [
     "ModelTable",
     "Principal",
     "Provider",
+    "ProviderHealth",
     "ProviderRouter",
     "RateLimiter",
     "Refusal",

@@ -230,8 +230,8 @@ class Exchange:
         """How it ended, in one word."""
         if self.disconnected:
             return "client_disconnected"
-        if self.interrupted is not None:
-            return "interrupted"
+        if self.interrupted is not None or (self.status is not None and self.ended is None):
+            return "interrupted"  # cut by whoever cancelled it, where it says no reason
         status = self.reported_status
         if status < 400:
             return "success"

@@ -17,6 +17,7 @@ from radgateway.config.defaults import MATRIX
 from radgateway.config.schema import GatewayConfig
 from radgateway.config.shape import Shape, keys_of
 from radgateway.errors import CATALOGUE
+from radgateway.operations.degraded import MODES
 from radgateway.provider.faults import Faults
 from radgateway.telemetry.instruments import METRICS
 
@@ -159,6 +160,20 @@ def test_the_metric_reference_is_the_list_of_metrics() -> None:
         for cells in rows(page("reference/metrics.md"))
     }
     assert written == {metric.name: (metric.kind, metric.labels) for metric in METRICS.values()}
+
+
+def test_the_table_of_degraded_modes_is_the_one_in_force() -> None:
+    """Every mode stands there as it is declared, in order, and none that is not."""
+    written = [tuple(cells) for cells in rows(page("explanation/degraded-modes.md"))]
+    assert written == [
+        (
+            f"`{mode.dependency}`",
+            f"`{mode.state}`",
+            "yes" if mode.available else "no",
+            mode.behaviour or "nothing special",
+        )
+        for mode in MODES
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))

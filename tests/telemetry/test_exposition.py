@@ -190,7 +190,8 @@ def test_two_workers_are_one_in_a_scrape(tmp_path: Path) -> None:
         assert found["rad_gateway_circuit_breaker_open", (provider,)] == 1
         assert found["rad_gateway_provider_healthy", (provider,)] == 0
         memory = ("process_resident_memory_bytes", ())
-        assert found[memory] == sum(resident(worker.pid) for worker in workers)
+        both = sum(resident(worker.pid) for worker in workers)
+        assert found[memory] == pytest.approx(both, rel=0.05)
         assert found["process_open_fds", ()] >= 6
         assert found["process_cpu_seconds_total", ()] > 0
         started = found["process_start_time_seconds", ()]
@@ -200,7 +201,7 @@ def test_two_workers_are_one_in_a_scrape(tmp_path: Path) -> None:
         found = read()
         assert found[requests] == 5
         assert found["rad_gateway_active_connections", ()] == 2
-        assert found[memory] == resident(workers[0].pid)
+        assert found[memory] == pytest.approx(resident(workers[0].pid), rel=0.05)
         assert found["rad_gateway_circuit_breaker_open", (provider,)] == 0
     finally:
         for worker in workers:

@@ -204,39 +204,25 @@ class DrainGuard:
         if not drain.enter(exchange, task, scope):
             await answer(scope, send, self._refusal("another one will answer"))
             return
-        try:
-            await self._serve(scope, receive, send, exchange, task)
-        finally:
-            drain.leave(exchange)
-
-    async def _serve(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        exchange: Exchange,
-        task: asyncio.Task[Any],
-    ) -> None:
-        drain = self.drain
         cancelling = task.cancelling()
         try:
             await self.app(scope, receive, send)
-        except asyncio.CancelledError:
-            # As asyncio.timeout does: only the drain's own cancellation ends here.
-            if not drain.ended(exchange) or task.uncancel() > cancelling:
-                raise
-        except BaseException:
-            if drain.ended(exchange):
-                task.uncancel()
-            raise
-        else:
+            if drain.draining and drain.ended(exchange):
+                task.uncancel()  # the app swallowed it
+                await self._end(scope, send, exchange)
+        except BaseException as error:
             if not drain.ended(exchange):
-                return
-            task.uncancel()  # the app swallowed it
-        if exchange.ended is None:
+                raise
+            # As asyncio.timeout does: only the drain's own cancellation ends here.
+            if task.uncancel() > cancelling or not isinstance(error, asyncio.CancelledError):
+                raise
             await self._end(scope, send, exchange)
+        finally:
+            drain.leave(exchange)
 
     async def _end(self, scope: Scope, send: Send, exchange: Exchange) -> None:
+        if exchange.ended is not None:
+            return
         refusal = self._refusal("this took longer than it may; ask again")
         try:
             async with asyncio.timeout(_FAREWELL_S):

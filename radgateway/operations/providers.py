@@ -77,10 +77,11 @@ class ProviderStatus:
     @property
     def state(self) -> str:
         """One of the states of a provider that `degraded.MODES` declares."""
-        if self._mode() == "isolated":
+        mode = self._mode()
+        if mode == "isolated":
             return "isolated"
-        if self._breaker is not None and self._breaker.state != "closed":
-            return self._breaker.state.replace("-", "_")
+        if mode == "auto" and self._breaker is not None and self._breaker.state != "closed":
+            return self._breaker.state
         if self._bulkhead is not None and not self._bulkhead.available():
             return "full"
         if self.health.failing:

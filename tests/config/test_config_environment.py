@@ -55,6 +55,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "jwt.issuer": ("https://other.test/", "https://other.test/"),
     "jwt.audience": ("b", "b"),
     "jwt.name_claim": ("azp", "azp"),
+    "providers.openai.probe.interval_s": ("60", 60.0),
+    "providers.openai.probe.path": ("/health", "/health"),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
 }
@@ -78,6 +80,9 @@ SKIPPED = {
     "providers.mock.base_url",
     "providers.mock.api_key",
     "providers.mock.ca_file",
+    "providers.mock.probe.interval_s",
+    "providers.mock.probe.path",
+    "providers.mock.probe.timeout_s",
     "providers.openai.ca_file",
     "jwt.secret",
     "jwt.jwks_file",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from config.config_cases import DOCUMENTED, SECRETS, SMALL, loaded, refused, written
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from radgateway.config import (
@@ -199,6 +199,7 @@ _SECRET = st.from_regex(r"[!-~]{8,30}", fullmatch=True).filter(
 @given(secret=_SECRET, how=st.sampled_from(["env", "literal", "overlay", "json", "file", "RAD"]))
 def test_no_secret_is_ever_shown(tmp_path: Path, secret: str, how: str) -> None:
     """Wherever it comes from: not in repr, the effective configuration, notices or problems."""
+    assume(how != "RAD" or "," not in secret)  # the original's list has no way to quote one
     marked = f"HUNTER22{secret}"
     (tmp_path / "key").write_text(marked)
     reference = {"env": "env:SEEDED", "file": f"file:{tmp_path / 'key'}", "literal": marked}

@@ -13,7 +13,7 @@ from radgateway.asgi import ASGIApp
 from radgateway.exchange import Attempt
 from radgateway.gateway import Gateway
 from radgateway.operations.providers import ProviderStatus
-from radgateway.provider.breaker import CircuitBreaker
+from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead, Slots
 from radgateway.provider.health import ProviderHealth
 from radgateway.provider.probe import ProbeResult
@@ -76,6 +76,20 @@ def test_the_gravest_state_is_the_one_that_is_told() -> None:
     breaker.policy.breaker.open()
     breaker.policy.breaker.half_open()
     assert status(breaker).state == "half_open"
+
+
+@pytest.mark.parametrize("mode", ["disabled", "metrics_only"])
+def test_a_circuit_that_keeps_nobody_away_is_no_state(mode: str) -> None:
+    """Where an administrator has taken the decision from it, it is asked whatever it counts."""
+
+    class Overruled(BreakerPolicy):
+        @property
+        def mode(self) -> Any:
+            return mode
+
+    policy = Overruled()
+    policy.breaker.open()
+    assert status(CircuitBreaker(nothing, policy)).state == "ok"
 
 
 def test_what_is_not_known_is_null() -> None:

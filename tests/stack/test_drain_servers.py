@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -320,3 +321,34 @@ def test_hypercorns_workers_hear_of_no_signal(tmp_path: Path) -> None:
         stream.thread.join(10)
     assert isinstance(stream.error, httpx.RemoteProtocolError)
     assert rows(tmp_path)["endless"] == [("interrupted", 200, None, None)]
+
+
+def test_spans_are_exported_before_the_end(tmp_path: Path) -> None:
+    """Those of the last requests too, which wait in a batch of five seconds otherwise."""
+    exported: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            exported.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = threading.Thread(target=collector.serve_forever, daemon=True)
+        thread.start()
+        endpoint = f"http://127.0.0.1:{collector.server_address[1]}"
+        tracing = f'{{enabled: true, otlp_endpoint: "{endpoint}", sampling_rate: 1}}'
+        config = CONFIG + f"telemetry: {{tracing: {tracing}}}\n"
+        with running(SERVERS["serve"], tmp_path, config=config) as (process, url):
+            stream = Stream(url + CHAT, "brief")
+            stream.wait_for_first()
+            assert process.end() == 0
+            stream.thread.join(10)
+        collector.shutdown()
+        thread.join(10)
+    assert stream.lines[-1] == "data: [DONE]"
+    assert any(b"provider_execute" in body for body in exported)

@@ -24,6 +24,7 @@ from radgateway.inbound.drain import Drain, DrainGuard
 from radgateway.inbound.limit_storage import close_storage, storage_of
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
+from radgateway.operations.fault_switch import FaultsEndpoint
 from radgateway.operations.health import liveness, readiness
 from radgateway.operations.management import management
 from radgateway.operations.model_list import model_list
@@ -63,7 +64,10 @@ def create_gateway(
     instruments = instruments or assembly.instruments(config)
     drain = Drain()
     models = assembly.model_table(config)
-    providers, clients = assembly.providers(config, instruments.breaker_changed)
+    providers, clients = assembly.providers(
+        config, instruments.breaker_changed, instruments.fault_injected
+    )
+    faults = assembly.fault_switch(config, providers, instruments)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
     limits_state = assembly.LimitsState()
     limits = storage_of(config.storage.limits.reveal())
@@ -82,7 +86,10 @@ def create_gateway(
 
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
     outer: list[Layer] = [
-        partial(RequestContextMiddleware, on_end=on_end),
+        partial(
+            RequestContextMiddleware,
+            on_end=faults.watching(on_end) if faults is not None else on_end,
+        ),
         partial(
             TracingMiddleware,
             tracer_provider=tracer_provider,
@@ -149,6 +156,7 @@ def create_gateway(
             assembly.provider_states(config, providers),
         )
         paths |= {path: compose(endpoint, *admin) for path, endpoint in endpoints.items()}
+        paths["/v0/management/faults"] = compose(FaultsEndpoint(faults), *admin)
 
     closers: list[Callable[[], Any]] = [
         lag.aclose,
@@ -156,6 +164,8 @@ def create_gateway(
         partial(close_storage, limits),
     ]
     closers += [client.aclose for client in clients]
+    if faults is not None:
+        closers.append(faults.aclose)
     if tracer_provider is not None:
         closers.append(partial(close_tracer_provider, tracer_provider))
     return Gateway(

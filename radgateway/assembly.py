@@ -6,7 +6,7 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from limits import RateLimitItem, parse
 
@@ -16,6 +16,7 @@ from radgateway.composition import compose
 from radgateway.config.schema import GatewayConfig, ProviderConfig
 from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
+from radgateway.operations.fault_switch import FaultSwitch
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.deadline import Deadline
@@ -29,6 +30,8 @@ from radgateway.upstream import Upstream
 from radgateway.upstream.connect import connect
 from radgateway.upstream.interface import Timeouts
 from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
+
+L = TypeVar("L")
 
 _log = logging.getLogger("radgateway.app")
 
@@ -101,13 +104,51 @@ def instruments(config: GatewayConfig) -> Instruments:
     return Instruments(labels=labels, version=__version__, environment=config.environment)
 
 
+def faults_may_be_armed(config: GatewayConfig) -> bool:
+    """Whether there is somebody who may, and nothing against it."""
+    return bool(config.admin_keys) and (config.environment != "production" or config.chaos.allow)
+
+
+def fault_switch(
+    config: GatewayConfig, made: Mapping[str, Provider], instruments: Instruments
+) -> FaultSwitch | None:
+    """What arms faults at run time; None where nobody may."""
+    if not faults_may_be_armed(config):
+        return None
+
+    def healthy(name: str) -> bool:
+        breaker = _layer(CircuitBreaker, made[name].app)
+        return breaker is None or breaker.available()
+
+    def armed(name: str, on: bool) -> None:
+        instruments.faults_armed(name).set(int(on))
+
+    injectors = {name: _layer(FaultInjector, each.app) for name, each in made.items()}
+    return FaultSwitch(
+        {name: injector for name, injector in injectors.items() if injector is not None},
+        healthy=healthy,
+        on_armed=armed,
+    )
+
+
+def _layer(kind: type[L], app: Any) -> L | None:
+    """The layer of a kind in a composed app, or None."""
+    while app is not None and not isinstance(app, kind):
+        app = getattr(app, "app", None)
+    return app
+
+
 def provider(
     name: str,
     config: ProviderConfig,
     client: Upstream | None,
     on_breaker: Callable[[str, str], None],
+    injector: Layer | None = None,
 ) -> Provider:
-    """A provider behind what protects it from us and us from it."""
+    """A provider behind what protects it from us and us from it.
+
+    `injector` stands right before it, where faults are configured or may be armed.
+    """
     timeouts = config.timeouts.clocks
     app: ASGIApp
     if client is None:
@@ -146,24 +187,32 @@ def provider(
     if config.max_concurrency is not None:
         layers.append(partial(Bulkhead, max_concurrency=config.max_concurrency))
     layers.append(partial(Deadline, timeouts=timeouts))
-    if config.faults is not None:
-        layers.append(partial(FaultInjector, faults=config.faults))
+    if injector is not None:
+        layers.append(injector)
     return Provider(compose(app, *layers), SPOKEN_BY[config.kind], config.include_usage)
 
 
 def providers(
-    config: GatewayConfig, on_breaker: Callable[[str, str], None]
+    config: GatewayConfig,
+    on_breaker: Callable[[str, str], None],
+    on_fault: Callable[[str, str], None],
 ) -> tuple[dict[str, Provider], list[Upstream]]:
     """All providers, and the clients they share: one for each set of trusted authorities."""
     clients: dict[str | None, Upstream] = {}
     made: dict[str, Provider] = {}
+    armable = faults_may_be_armed(config)
     for name, settings in config.providers.items():
         client: Upstream | None = None
         if settings.kind != "mock":
             if settings.ca_file not in clients:
                 clients[settings.ca_file] = upstream_client(config, settings.ca_file)
             client = clients[settings.ca_file]
-        made[name] = provider(name, settings, client, on_breaker)
+        injector: Layer | None = None
+        if settings.faults is not None or armable:
+            injector = partial(
+                FaultInjector, faults=settings.faults, on_fault=partial(on_fault, name)
+            )
+        made[name] = provider(name, settings, client, on_breaker, injector)
     return made, list(clients.values())
 
 

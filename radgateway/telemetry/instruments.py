@@ -22,6 +22,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from radgateway.provider.faults import FAULT_KINDS
 from radgateway.surface import ROUTES
 
 BUCKETS: Final = tuple(
@@ -134,6 +135,19 @@ METRICS: Final[dict[str, Declared]] = {
             ("provider",),
             "1 while the provider is taken for healthy.",
             "livemin",
+        ),
+        Declared(
+            "rad_gateway_faults_injected_total",
+            "counter",
+            ("provider", "fault"),
+            "Requests to a provider that were spoiled on purpose.",
+        ),
+        Declared(
+            "rad_gateway_faults_armed",
+            "gauge",
+            ("provider",),
+            "1 while faults are armed for it by an admin.",
+            "livemax",
         ),
         Declared(
             "rad_gateway_rate_limited_total",
@@ -267,6 +281,8 @@ class Instruments:
         self.breaker_open = family["circuit_breaker_open"]
         self.breaker_state = family["circuit_breaker_state"]
         self.provider_healthy = family["provider_healthy"]
+        self.faults_injected = family["faults_injected_total"]
+        self.faults_armed = family["faults_armed"]
         self.rate_limited = family["rate_limited_total"]
         self.auth_failures = family["auth_failures_total"]
         self.cost_usd = family["cost_usd_total"]
@@ -285,6 +301,10 @@ class Instruments:
         self.breaker_open(provider).set(1 if state == "open" else 0)
         self.provider_healthy(provider).set(1 if state == "closed" else 0)
 
+    def fault_injected(self, provider: str, fault: str) -> None:
+        """Count a request that was spoiled on purpose."""
+        self.faults_injected(provider, fault).inc()
+
     def _start_at_zero(self) -> None:
         # `increase()` does not see the first event of a series that begins with it.
         for route in self.labels.routes:
@@ -294,6 +314,7 @@ class Instruments:
         for provider in self.labels.providers:
             self.provider_latency(provider)
             self.breaker_changed(provider, "closed")
+            self.faults_armed(provider)
         for reason in AUTH_FAILURES:
             self.auth_failures(reason)
         self.rate_limited("rate_limited")
@@ -318,6 +339,7 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "model": labels.models,
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
         "state": frozenset(BREAKER_STATES),
+        "fault": frozenset({"latency", *FAULT_KINDS}),
     }
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():

@@ -50,6 +50,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "server.max_body_bytes": ("4096", 4096),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
+    "providers.openai.faults.header": ("x-chaos", "x-chaos"),
+    "providers.mock.faults.header": ("x-chaos", "x-chaos"),
 }
 BY_TYPE: dict[type, tuple[str, Any]] = {
     bool: ("true", True),
@@ -62,6 +64,7 @@ LISTS: dict[str, tuple[str, Any]] = {
     "limits": ('["5/second"]', ("5/second",)),
     "token_limits": ("[5/second, 9/day]", ("5/second", "9/day")),
     "aliases": ('["four"]', ("four",)),
+    "models": ('["four"]', ("four",)),
 }
 SKIPPED = {
     "providers.openai.latency_ms",

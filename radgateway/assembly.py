@@ -23,6 +23,7 @@ from radgateway.provider.deadline import Deadline
 from radgateway.provider.faults import FaultInjector
 from radgateway.provider.http import HTTPProvider
 from radgateway.provider.mock import MockConfig, MockProvider
+from radgateway.provider.unreachable import UnreachableNotice
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.surface import SPOKEN_BY
 from radgateway.telemetry.instruments import Instruments, LabelSets
@@ -174,6 +175,7 @@ def provider(
             ],
             # The other clocks are the Deadline layer's.
             timeouts=Timeouts(connect_s=timeouts.connect_s, pool_s=timeouts.pool_s),
+            on_unreachable=UnreachableNotice(partial(_say_unreachable, name)).failed,
         )
     layers: list[Layer] = []
     if config.breaker is not None:
@@ -190,6 +192,13 @@ def provider(
     if injector is not None:
         layers.append(injector)
     return Provider(compose(app, *layers), SPOKEN_BY[config.kind], config.include_usage)
+
+
+def _say_unreachable(name: str, reason: str, unsaid: int) -> None:
+    _log.warning(
+        "radgateway.provider.unreachable",
+        extra={"provider": name, "reason": reason, "unsaid_before": unsaid},
+    )
 
 
 def providers(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radgateway import __version__
+from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
 
 _DESCRIPTION = "A gateway for AI model APIs."
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
     check.set_defaults(run=_check_config)
+    chaos.add_to(commands)
     return parser
 
 

@@ -98,8 +98,15 @@ def create_gateway(
         partial(MetricsMiddleware, instruments=instruments),
         partial(DrainGuard, drain=drain),
     ]
-    if config.keys:
-        outer.append(partial(ApiKeyAuth, keys=assembly.caller_keys(config)))
+    tokens = assembly.token_auth(config)
+    if config.keys or tokens is not None:
+        outer.append(
+            partial(
+                ApiKeyAuth,
+                keys=assembly.caller_keys(config),
+                tokens=tokens.verifier if tokens is not None else None,
+            )
+        )
     inner: list[Layer] = [
         partial(
             RateLimiter,
@@ -142,6 +149,8 @@ def create_gateway(
         "/health": liveness(),
         "/health/ready": readiness(drain, checks),
     }
+    if tokens is not None:
+        checks["tokens"] = tokens.state
     if config.telemetry.metrics:
         paths["/metrics"] = MetricsEndpoint(instruments)
     if config.admin_keys:
@@ -166,6 +175,9 @@ def create_gateway(
     closers += [client.aclose for client in clients]
     if faults is not None:
         closers.append(faults.aclose)
+    if tokens is not None:
+        on_start = [tokens.start, *on_start]
+        closers.append(tokens.aclose)
     if tracer_provider is not None:
         closers.append(partial(close_tracer_provider, tracer_provider))
     return Gateway(

@@ -16,6 +16,7 @@ from radgateway.composition import compose
 from radgateway.config.schema import GatewayConfig, ProviderConfig
 from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
+from radgateway.inbound.bearer_tokens import NAME_PREFIX
 from radgateway.operations.fault_switch import FaultSwitch
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
@@ -27,6 +28,7 @@ from radgateway.provider.unreachable import UnreachableNotice
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.surface import SPOKEN_BY
 from radgateway.telemetry.instruments import Instruments, LabelSets
+from radgateway.token_auth import TokenAuth
 from radgateway.upstream import Upstream
 from radgateway.upstream.connect import connect
 from radgateway.upstream.interface import Timeouts
@@ -50,10 +52,21 @@ def admin_keys(config: GatewayConfig) -> ApiKeys:
     )
 
 
+def token_auth(config: GatewayConfig) -> TokenAuth | None:
+    """Who judges tokens, where any are taken."""
+    if config.jwt is None:
+        return None
+    fetches = config.jwt.jwks_url is not None
+    return TokenAuth(config.jwt, upstream_client(config, config.jwt.ca_file) if fetches else None)
+
+
 def limits_by_key(config: GatewayConfig) -> Callable[[str], tuple[RateLimitItem, ...]]:
-    """The request limits of a key by its name; none for a name that has none."""
+    """The request limits of a caller by its name; none for a name that has none."""
     by_name = {key.name: tuple(parse(text) for text in key.limits) for key in config.keys}
-    return lambda name: by_name.get(name, ())
+    if config.jwt is None or not config.jwt.limits:
+        return lambda name: by_name.get(name, ())
+    of_tokens = tuple(parse(text) for text in config.jwt.limits)
+    return lambda name: of_tokens if name.startswith(NAME_PREFIX) else by_name.get(name, ())
 
 
 class LimitsState:

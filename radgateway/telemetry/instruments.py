@@ -35,7 +35,14 @@ SERIES_LIMIT: Final = 2_000
 """Label combinations one metric holds at most; what comes after is counted as `other`."""
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
-AUTH_FAILURES: Final = ("missing_api_key", "invalid_api_key", "admin_key_required")
+AUTH_FAILURES: Final = (
+    "missing_api_key",
+    "invalid_api_key",
+    "admin_key_required",
+    "invalid_token",
+    "token_expired",
+    "token_not_yet_valid",
+)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STATUSES = frozenset(

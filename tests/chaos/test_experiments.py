@@ -96,6 +96,14 @@ def test_with_a_budget_without_end_retry_budget_is_refuted() -> None:
     assert "attempts in all, at most" in failing(report)
 
 
+def test_with_another_leeway_clock_skew_is_refuted() -> None:
+    """What was within the leeway is refused, by the code that says why."""
+    report = report_of("clock-skew", settings={"jwt.leeway_s": "5"})
+    assert [name for name in failing(report) if "within the leeway" in name] == failing(report)
+    assert len(failing(report)) == 2
+    assert any("token_expired" in note for note in report.notes)
+
+
 LIVE = """
 keys: [{name: caller, secret: key-1}]
 admin_keys: [{name: ops, secret: key-admin}]

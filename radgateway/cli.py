@@ -19,6 +19,7 @@ start here:
   OPENAI_API_KEY=... radgateway serve      the same with a real provider
   radgateway check-config gateway.yaml     every error with its line, or what would be in force
   radgateway serve --config gateway.yaml
+  radgateway chaos run provider-failure    see what happens when a provider fails
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """

@@ -93,25 +93,25 @@ def as_markdown(report: Report) -> str:
             for name, measured, expected, holds in _findings(report)
         ]
     if report.figures:
-        lines += [
-            "",
-            "## Load",
-            "",
-            "| Phase | Requests | Answered | p50 ms | p95 ms | p99 ms | By |",
-        ]
-        lines.append("|---|---|---|---|---|---|---|")
-        lines += [
-            f"| {phase} | {f.requests} | {f.answered} | {f.p50_ms:g} | {f.p95_ms:g} "
-            f"| {f.p99_ms:g} | {_counts(f.providers)} |"
-            for phase, f in report.figures.items()
-        ]
-        failures = {phase: f.failures for phase, f in report.figures.items() if f.failures}
-        if failures:
-            lines += ["", "Failures:", ""]
-            lines += [f"- {phase}: {_counts(counts)}" for phase, counts in failures.items()]
+        lines += ["", "## Load", "", *_load(report)]
     if report.notes:
         lines += ["", "## Notes", "", *[f"- {note}" for note in report.notes]]
     return "\n".join([*lines, ""])
+
+
+def _load(report: Report) -> list[str]:
+    lines = ["| Phase | Requests | Answered | p50 ms | p95 ms | p99 ms | By |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    lines += [
+        f"| {phase} | {f.requests} | {f.answered} | {f.p50_ms:g} | {f.p95_ms:g} "
+        f"| {f.p99_ms:g} | {_counts(f.providers)} |"
+        for phase, f in report.figures.items()
+    ]
+    failures = {phase: f.failures for phase, f in report.figures.items() if f.failures}
+    if failures:
+        lines += ["", "Failures:", ""]
+        lines += [f"- {phase}: {_counts(counts)}" for phase, counts in failures.items()]
+    return lines
 
 
 def as_json(report: Report) -> str:

@@ -72,7 +72,7 @@ async def _kill(lab: Lab, process: Process, load: LoadGenerator) -> None:
                     process.kill()  # what is left of its group
                     return
         process.kill()
-        lab.note("ended by SIGKILL: no memory limit can be set here, so the OOM killer is played")
+        lab.note("ended by SIGKILL in the OOM killer's place: no memory limit could be set here")
 
 
 async def _until_killed(process: Process, load: LoadGenerator) -> None:

@@ -286,7 +286,7 @@ def test_a_compression_nobody_asked_for_is_undone(compress: Any) -> None:
     assert max(map(len, got.chunks)) <= 64 * 1024
 
 
-@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"x" * 1000)[:-9]])
+@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"x" * 1000, mtime=0)[:-9]])
 def test_a_broken_compression_is_a_broken_answer(body: bytes) -> None:
     """Neither garbage nor half a body passes for a whole one."""
     got, _ = ask(Response(body, content_encoding="gzip"))

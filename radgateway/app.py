@@ -25,6 +25,7 @@ from radgateway.inbound.limit_storage import close_storage, storage_of
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.operations.degraded import DependencyWatch
+from radgateway.operations.fault_switch import FaultsEndpoint
 from radgateway.operations.health import liveness, readiness
 from radgateway.operations.management import PREFIX, Management, changes, views
 from radgateway.operations.model_list import model_list
@@ -66,7 +67,10 @@ def create_gateway(
     instruments = instruments or assembly.instruments(config)
     drain = assembly.drain(config)
     models = assembly.model_table(config)
-    providers, clients = assembly.providers(config, instruments.breaker_changed)
+    providers, clients = assembly.providers(
+        config, instruments.breaker_changed, instruments.fault_injected
+    )
+    faults = assembly.fault_switch(config, providers, instruments)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
     health = assembly.health_book(config)
     probes = assembly.probes(config, providers)
@@ -93,7 +97,10 @@ def create_gateway(
 
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
     outer: list[Layer] = [
-        partial(RequestContextMiddleware, on_end=on_end),
+        partial(
+            RequestContextMiddleware,
+            on_end=faults.watching(on_end) if faults is not None else on_end,
+        ),
         partial(
             TracingMiddleware,
             tracer_provider=tracer_provider,
@@ -153,15 +160,19 @@ def create_gateway(
         paths["/metrics"] = MetricsEndpoint(instruments)
     below: dict[str, ASGIApp] = {}
     if config.admin_keys:
+        admin: list[Layer] = [
+            partial(RequestContextMiddleware, on_end=on_end),
+            partial(MetricsMiddleware, instruments=instruments),
+            partial(ApiKeyAuth, keys=assembly.admin_keys(config), require_admin=True),
+        ]
         below[PREFIX] = compose(
             Management(
                 views(assembly.config_view(config), usage.recent, statuses),
                 changes(drain, stop or drain.start, statuses),
             ),
-            partial(RequestContextMiddleware, on_end=on_end),
-            partial(MetricsMiddleware, instruments=instruments),
-            partial(ApiKeyAuth, keys=assembly.admin_keys(config), require_admin=True),
+            *admin,
         )
+        paths["/v0/management/faults"] = compose(FaultsEndpoint(faults), *admin)
 
     closers: list[Callable[[], Any]] = [
         lag.aclose,
@@ -171,6 +182,8 @@ def create_gateway(
         partial(close_storage, limits),
     ]
     closers += [client.aclose for client in clients]
+    if faults is not None:
+        closers.append(faults.aclose)
     if tokens is not None:
         on_start = [tokens.start, *on_start]
         closers.append(tokens.aclose)

@@ -6,7 +6,7 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from limits import RateLimitItem, parse
 
@@ -19,6 +19,7 @@ from radgateway.inbound.auth import ApiKeys
 from radgateway.inbound.bearer_tokens import NAME_PREFIX
 from radgateway.inbound.drain import Drain, DrainLimits
 from radgateway.operations.degraded import Check, Mode
+from radgateway.operations.fault_switch import FaultSwitch
 from radgateway.operations.providers import ProviderStatus
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
@@ -35,6 +36,7 @@ from radgateway.provider.probe import (
     by_connection,
     by_request,
 )
+from radgateway.provider.unreachable import UnreachableNotice
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.surface import SPOKEN_BY
 from radgateway.telemetry.instruments import Instruments, LabelSets
@@ -44,6 +46,8 @@ from radgateway.upstream.connect import connect
 from radgateway.upstream.interface import Timeouts
 from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
 from radgateway.usage.writer import UsageWriter
+
+L = TypeVar("L")
 
 _log = logging.getLogger("radgateway.app")
 
@@ -146,13 +150,51 @@ def instruments(config: GatewayConfig) -> Instruments:
     return Instruments(labels=labels, version=__version__, environment=config.environment)
 
 
+def faults_may_be_armed(config: GatewayConfig) -> bool:
+    """Whether there is somebody who may, and nothing against it."""
+    return bool(config.admin_keys) and (config.environment != "production" or config.chaos.allow)
+
+
+def fault_switch(
+    config: GatewayConfig, made: Mapping[str, Provider], instruments: Instruments
+) -> FaultSwitch | None:
+    """What arms faults at run time; None where nobody may."""
+    if not faults_may_be_armed(config):
+        return None
+
+    def healthy(name: str) -> bool:
+        breaker = _layer(CircuitBreaker, made[name].app)
+        return breaker is None or breaker.available()
+
+    def armed(name: str, on: bool) -> None:
+        instruments.faults_armed(name).set(int(on))
+
+    injectors = {name: _layer(FaultInjector, each.app) for name, each in made.items()}
+    return FaultSwitch(
+        {name: injector for name, injector in injectors.items() if injector is not None},
+        healthy=healthy,
+        on_armed=armed,
+    )
+
+
+def _layer(kind: type[L], app: Any) -> L | None:
+    """The layer of a kind in a composed app, or None."""
+    while app is not None and not isinstance(app, kind):
+        app = getattr(app, "app", None)
+    return app
+
+
 def provider(
     name: str,
     config: ProviderConfig,
     client: Upstream | None,
     on_breaker: Callable[[str, str], None],
+    injector: Layer | None = None,
 ) -> Provider:
-    """A provider behind what protects it from us and us from it."""
+    """A provider behind what protects it from us and us from it.
+
+    `injector` stands right before it, where faults are configured or may be armed.
+    """
     timeouts = config.timeouts.clocks
     app: ASGIApp
     if client is None:
@@ -178,6 +220,7 @@ def provider(
             ],
             # The other clocks are the Deadline layer's.
             timeouts=Timeouts(connect_s=timeouts.connect_s, pool_s=timeouts.pool_s),
+            on_unreachable=UnreachableNotice(partial(_say_unreachable, name)).failed,
         )
     layers: list[Layer] = []
     if config.breaker is not None:
@@ -191,24 +234,39 @@ def provider(
     if config.max_concurrency is not None:
         layers.append(partial(Bulkhead, max_concurrency=config.max_concurrency))
     layers.append(partial(Deadline, timeouts=timeouts))
-    if config.faults is not None:
-        layers.append(partial(FaultInjector, faults=config.faults))
+    if injector is not None:
+        layers.append(injector)
     return Provider(compose(app, *layers), SPOKEN_BY[config.kind], config.include_usage)
 
 
+def _say_unreachable(name: str, reason: str, unsaid: int) -> None:
+    _log.warning(
+        "radgateway.provider.unreachable",
+        extra={"provider": name, "reason": reason, "unsaid_before": unsaid},
+    )
+
+
 def providers(
-    config: GatewayConfig, on_breaker: Callable[[str, str], None]
+    config: GatewayConfig,
+    on_breaker: Callable[[str, str], None],
+    on_fault: Callable[[str, str], None],
 ) -> tuple[dict[str, Provider], list[Upstream]]:
     """All providers, and the clients they share: one for each set of trusted authorities."""
     clients: dict[str | None, Upstream] = {}
     made: dict[str, Provider] = {}
+    armable = faults_may_be_armed(config)
     for name, settings in config.providers.items():
         client: Upstream | None = None
         if settings.kind != "mock":
             if settings.ca_file not in clients:
                 clients[settings.ca_file] = upstream_client(config, settings.ca_file)
             client = clients[settings.ca_file]
-        made[name] = provider(name, settings, client, on_breaker)
+        injector: Layer | None = None
+        if settings.faults is not None or armable:
+            injector = partial(
+                FaultInjector, faults=settings.faults, on_fault=partial(on_fault, name)
+            )
+        made[name] = provider(name, settings, client, on_breaker, injector)
     return made, list(clients.values())
 
 

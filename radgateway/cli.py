@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radgateway import __version__
+from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
 
 _DESCRIPTION = "A gateway for AI model APIs."
@@ -18,6 +19,7 @@ start here:
   OPENAI_API_KEY=... radgateway serve      the same with a real provider
   radgateway check-config gateway.yaml     every error with its line, or what would be in force
   radgateway serve --config gateway.yaml
+  radgateway chaos run provider-failure    see what happens when a provider fails
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
     check.set_defaults(run=_check_config)
+    chaos.add_to(commands)
     return parser
 
 

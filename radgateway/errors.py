@@ -41,6 +41,7 @@ CATALOGUE: dict[str, Kind] = {
     "token_expired": Kind(401, "authentication", False),
     "token_not_yet_valid": Kind(401, "authentication", False),
     "admin_key_required": Kind(403, "permission", False),
+    "faults_not_allowed": Kind(403, "permission", False),
     "unknown_model": Kind(404, "not_found", False),
     "unknown_path": Kind(404, "not_found", False),
     "method_not_allowed": Kind(405, "invalid", False),

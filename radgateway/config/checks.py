@@ -59,6 +59,8 @@ def notices(config: GatewayConfig) -> Iterator[str]:
             yield f"the key {key.name!r} sets {' and '.join(unkept)}, which is not enforced yet"
     if config.environment not in DEPLOYED:
         return
+    if config.environment == "production" and config.chaos.allow:
+        yield "chaos.allow is on in production: whoever has an admin key can inject faults"
     for name, provider in config.providers.items():
         if provider.kind == "mock":
             yield f"providers.{name} is a mock in {config.environment}: its answers are invented"
@@ -101,7 +103,8 @@ def _jwt(config: GatewayConfig, jwt: JwtConfig) -> Iterator[Fault]:
 
 def _provider(config: GatewayConfig, name: str, provider: ProviderConfig) -> Iterator[Fault]:
     if provider.faults is not None and config.environment == "production":
-        yield ("providers", name, "faults"), "faults are not injected in production; remove them"
+        message = "faults are not configured in production; arm them, where chaos.allow is set"
+        yield ("providers", name, "faults"), message
     if provider.at_vendor and provider.api_key is None:
         yield ("providers", name, "api_key"), f"is missing; {provider.base_url} asks for one"
     if provider.ca_file is not None and not os.path.isfile(provider.ca_file):

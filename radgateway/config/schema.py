@@ -202,7 +202,7 @@ class ProviderConfig:
     probe: ProbeConfig | None = None
     """Whether it is asked if it is there, which costs no tokens; off, as traffic tells more."""
     faults: Faults | None = None
-    """Faults to inject on purpose; refused in production."""
+    """Faults to inject on purpose; refused in production, where they can only be armed."""
     latency_ms: float = field(default=0.0, metadata={"kind": "mock"})
     """Milliseconds a mock waits before it answers."""
     tokens_per_s: float = field(default=0.0, metadata={"kind": "mock"})
@@ -330,6 +330,14 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChaosConfig:
+    """Breaking things on purpose in a running gateway."""
+
+    allow: bool = False
+    """Whether an admin may arm faults in production. Elsewhere an admin key is enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TracingConfig:
     """OpenTelemetry traces (strategy 5.3)."""
 
@@ -381,5 +389,6 @@ class GatewayConfig:
     storage: StorageConfig = field(default_factory=StorageConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
+    chaos: ChaosConfig = field(default_factory=ChaosConfig)
     notices: tuple[str, ...] = field(default=(), compare=False, metadata={"derived": True})
     """What whoever starts the gateway should know; found while loading, not a key."""

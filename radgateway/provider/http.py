@@ -90,6 +90,9 @@ _TEXTS = {
 }
 
 
+_UNREACHABLE = frozenset({"upstream_unreachable", "connect_timeout"})
+
+
 class HTTPProvider:
     """Sends a request on to one provider and its answer back, bytes as they come.
 
@@ -97,6 +100,7 @@ class HTTPProvider:
     rotated key is used from the next request on; None sends no key. `headers` are added to every
     request and win over the caller's. `timeouts` are the transport's clocks; in a gateway the
     `Deadline` layer keeps the others, and only `connect_s` and `pool_s` are set here.
+    `on_unreachable` gets the reason each time that no connection could be made.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class HTTPProvider:
         headers: Headers | None = None,
         timeouts: Timeouts | None = None,
         clock: Clock = time.monotonic,
+        on_unreachable: Callable[[str], None] | None = None,
     ) -> None:
         if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
             raise ValueError(f"base_url must be an absolute http or https URL, not {base_url!r}")
@@ -123,6 +128,7 @@ class HTTPProvider:
         self._dropped = _NOT_FORWARDED | {key for key, _ in self._headers}
         self._timeouts = timeouts or Timeouts()
         self._clock = clock
+        self._on_unreachable = on_unreachable
 
     def at_origin(self) -> HTTPProvider:
         """The same provider, credentials included, at the root of its host."""
@@ -165,6 +171,8 @@ class HTTPProvider:
             response = await self._upstream.send(request, self._timeouts)
         except UpstreamError as error:
             attempt.sent = error.sent
+            if self._on_unreachable is not None and error.code in _UNREACHABLE:
+                self._on_unreachable(str(error))
             await answer(scope, send, self._refusal(error.code, retry=not error.sent))
             return
         finally:

@@ -22,6 +22,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from radgateway.provider.faults import FAULT_KINDS
 from radgateway.surface import ROUTES
 
 BUCKETS: Final = tuple(
@@ -154,6 +155,19 @@ METRICS: Final[dict[str, Declared]] = {
             "gauge",
             ("dependency", "mode"),
             "1 while the behaviour declared for a dependency that is not well is in force.",
+            "livemax",
+        ),
+        Declared(
+            "rad_gateway_faults_injected_total",
+            "counter",
+            ("provider", "fault"),
+            "Requests to a provider that were spoiled on purpose.",
+        ),
+        Declared(
+            "rad_gateway_faults_armed",
+            "gauge",
+            ("provider",),
+            "1 while faults are armed for it by an admin.",
             "livemax",
         ),
         Declared(
@@ -290,6 +304,8 @@ class Instruments:
         self.provider_healthy = family["provider_healthy"]
         self.dependency_available = family["dependency_available"]
         self.degraded_mode = family["degraded_mode"]
+        self.faults_injected = family["faults_injected_total"]
+        self.faults_armed = family["faults_armed"]
         self.rate_limited = family["rate_limited_total"]
         self.auth_failures = family["auth_failures_total"]
         self.cost_usd = family["cost_usd_total"]
@@ -308,6 +324,10 @@ class Instruments:
         self.breaker_open(provider).set(1 if state == "open" else 0)
         self.provider_healthy(provider).set(1 if state == "closed" else 0)
 
+    def fault_injected(self, provider: str, fault: str) -> None:
+        """Count a request that was spoiled on purpose."""
+        self.faults_injected(provider, fault).inc()
+
     def _start_at_zero(self) -> None:
         # `increase()` does not see the first event of a series that begins with it.
         for route in self.labels.routes:
@@ -317,6 +337,7 @@ class Instruments:
         for provider in self.labels.providers:
             self.provider_latency(provider)
             self.breaker_changed(provider, "closed")
+            self.faults_armed(provider)
         for reason in AUTH_FAILURES:
             self.auth_failures(reason)
         self.rate_limited("rate_limited")
@@ -341,6 +362,7 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "model": labels.models,
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
         "state": frozenset(BREAKER_STATES),
+        "fault": frozenset({"latency", *FAULT_KINDS}),
     }
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():

@@ -59,6 +59,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "providers.openai.probe.path": ("/health", "/health"),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
+    "providers.openai.faults.header": ("x-chaos", "x-chaos"),
+    "providers.mock.faults.header": ("x-chaos", "x-chaos"),
 }
 BY_TYPE: dict[type, tuple[str, Any]] = {
     bool: ("true", True),
@@ -72,6 +74,7 @@ LISTS: dict[str, tuple[str, Any]] = {
     "token_limits": ("[5/second, 9/day]", ("5/second", "9/day")),
     "algorithms": ("[ES256]", ("ES256",)),
     "aliases": ('["four"]', ("four",)),
+    "models": ('["four"]', ("four",)),
 }
 SKIPPED = {
     "providers.openai.latency_ms",

@@ -287,6 +287,8 @@ def test_production_is_stricter(tmp_path: Path) -> None:
     (problem,) = refused(written(tmp_path, text))
     assert problem.path == "providers.mock.faults"
     assert loaded(tmp_path, text.replace("production", "staging")).providers["mock"].faults
+    armable = "environment: production\nchaos: {allow: true}\n" + SMALL
+    assert any("can inject faults" in notice for notice in loaded(tmp_path, armable).notices)
     notices = loaded(tmp_path, "environment: production\n" + SMALL).notices
     assert any("mock in production" in notice for notice in notices)
     assert any("PostgreSQL" in notice for notice in notices)

@@ -16,7 +16,9 @@ from radgateway.provider.http import HTTPProvider
 from radgateway.upstream.interface import (
     ConnectFailed,
     ConnectionLost,
+    ConnectTimeout,
     FirstByteTimeout,
+    PoolTimeout,
     Timeouts,
     UpstreamError,
     UpstreamRequest,
@@ -231,6 +233,24 @@ def test_what_fails_below_http_is_answered(
     assert got.status == status
     assert json.loads(got.body)["error"]["code"] == code
     assert (attempt.failure, attempt.sent) == (code, sent)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConnectFailed("its certificate is not accepted (certificate has expired)"), True),
+        (ConnectTimeout("no connection within 2 s"), True),
+        (PoolTimeout("none was free"), False),
+        (ConnectionLost("reset"), False),
+    ],
+)
+def test_why_no_connection_could_be_made_is_told(error: UpstreamError, told: bool) -> None:
+    """To whoever can mend it, in words; the caller is told only that there was none."""
+    reasons: list[str] = []
+    provider = HTTPProvider("p", Wire(error), base_url="https://a", on_unreachable=reasons.append)
+    got = asyncio.run(drive(provider, http_scope(CHAT), b"{}"))
+    assert reasons == ([str(error)] if told else [])
+    assert str(error).encode() not in got.body
 
 
 def test_a_stream_that_breaks_ends_in_an_error_event() -> None:

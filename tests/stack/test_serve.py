@@ -217,7 +217,16 @@ def test_a_port_that_is_taken_is_an_error_and_no_traceback(tmp_path: Path) -> No
             assert "Traceback" not in process.output
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["check-config", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["serve", "--help"],
+        ["check-config", "--help"],
+        ["chaos", "--help"],
+        ["chaos", "run", "--help"],
+    ],
+)
 def test_help_teaches(tmp_path: Path, arguments: list[str]) -> None:
     """Every command explains itself."""
     with started(["-m", "radgateway", *arguments], tmp_path) as process:

@@ -27,7 +27,7 @@ from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.operations.health import liveness, readiness
 from radgateway.operations.management import management
 from radgateway.operations.model_list import model_list
-from radgateway.routing.retry_budget import RetryBudget
+from radgateway.routing.retry_budget import RetryBudget, TokenBudget
 from radgateway.routing.router import ProviderRouter
 from radgateway.telemetry.exposition import MetricsEndpoint
 from radgateway.telemetry.instruments import Instruments
@@ -67,7 +67,11 @@ def create_gateway(
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
     limits_state = assembly.LimitsState()
     limits = storage_of(config.storage.limits.reveal())
-    lag = LoopLagMonitor(instruments)
+    retry_budget = TokenBudget(config.retry_budget)
+    lag = LoopLagMonitor(
+        instruments,
+        also=[lambda: instruments.retry_budget_balance.set(retry_budget.balance)],
+    )
     tracing = config.telemetry.tracing
     tracer_provider = (
         build_tracer_provider(
@@ -115,7 +119,7 @@ def create_gateway(
         partial(UsageRecorder, put=usage.put),
         partial(
             RetryBudget,
-            config=config.retry_budget,
+            budget=retry_budget,
             on_exhausted=instruments.retry_budget_exhausted.inc,
         ),
     ]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from radgateway.errors import Refusal
+from radgateway.exchange import HEDGE_LOST
 from radgateway.operations.json_endpoint import JSONEndpoint, Query, whole_number
 from radgateway.usage.ledger import LedgerUnavailable
 from radgateway.usage.row import UsageRow
@@ -76,7 +77,9 @@ def _events(row: UsageRow) -> list[dict[str, Any]]:
 
     events = [event(0.0, "gateway request accepted", model=row.model, route=row.route)]
     for attempt in row.attempts:
-        if attempt.failure is not None:
+        if attempt.failure == HEDGE_LOST:
+            word = "abandoned"
+        elif attempt.failure is not None:
             word = "failed"
         else:
             word = "answered" if attempt.status is not None else "abandoned"

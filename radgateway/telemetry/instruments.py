@@ -34,6 +34,7 @@ SERIES_LIMIT: Final = 2_000
 """Label combinations one metric holds at most; what comes after is counted as `other`."""
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
+HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
 AUTH_FAILURES: Final = ("missing_api_key", "invalid_api_key", "admin_key_required")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -134,6 +135,24 @@ METRICS: Final[dict[str, Declared]] = {
             ("provider",),
             "1 while the provider is taken for healthy.",
             "livemin",
+        ),
+        Declared(
+            "rad_gateway_retries_total",
+            "counter",
+            ("provider", "reason"),
+            "Attempts made at a candidate because the one before, at the same, failed.",
+        ),
+        Declared(
+            "rad_gateway_hedges_total",
+            "counter",
+            ("outcome",),
+            "Attempts made beside one that was late, by what became of them.",
+        ),
+        Declared(
+            "rad_gateway_retry_budget_balance",
+            "gauge",
+            (),
+            "Further attempts that the retry budget would pay for now.",
         ),
         Declared(
             "rad_gateway_rate_limited_total",
@@ -259,6 +278,9 @@ class Instruments:
         self.provider_latency = family["provider_latency_seconds"]
         self.failovers = family["failover_attempts_total"]
         self.retry_budget_exhausted: Counter = plain["retry_budget_exhausted_total"]
+        self.retries = family["retries_total"]
+        self.hedges = family["hedges_total"]
+        self.retry_budget_balance: Gauge = plain["retry_budget_balance"]
         self.tokens = family["tokens_consumed_total"]
         self.active_connections: Gauge = plain["active_connections"]
         self.queue_depth: Gauge = plain["queue_depth"]
@@ -296,6 +318,8 @@ class Instruments:
             self.breaker_changed(provider, "closed")
         for reason in AUTH_FAILURES:
             self.auth_failures(reason)
+        for outcome in HEDGE_OUTCOMES:
+            self.hedges(outcome)
         self.rate_limited("rate_limited")
 
 
@@ -318,6 +342,7 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "model": labels.models,
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
         "state": frozenset(BREAKER_STATES),
+        "outcome": frozenset(HEDGE_OUTCOMES),
     }
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():

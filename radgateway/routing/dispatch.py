@@ -17,10 +17,10 @@ from radgateway.dialects.base import Ask
 from radgateway.errors import OWN_REFUSALS, Refusal
 from radgateway.exchange import ATTEMPT_KEY, HEDGE_LOST, Attempt, Exchange
 from radgateway.routing.failover import Failover, Plan, closed_for_s
+from radgateway.routing.grant import GRANT_KEY, Grant
 from radgateway.routing.hedge import HedgeConfig, Race
 from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate, Provider
-from radgateway.routing.retry_budget import GRANT_KEY, Grant
 from radgateway.routing.trial import Trial
 
 _BODY_FRAMING = frozenset({b"content-length", b"transfer-encoding"})

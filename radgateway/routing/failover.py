@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from radgateway.exchange import Exchange
 from radgateway.routing.backoff import pause_s
+from radgateway.routing.grant import Grant
 from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate, Provider
-from radgateway.routing.retry_budget import Grant
 from radgateway.routing.trial import Trial
 
 _NOT_AGAIN = frozenset({"http_401", "http_403", "upstream_bad_response", "total_timeout"})

@@ -48,6 +48,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "telemetry.tracing.otlp_endpoint": ("jaeger-collector:4317", "jaeger-collector:4317"),
     "upstream.client": ("httpx", "httpx"),
     "server.max_body_bytes": ("4096", 4096),
+    "retry_budget.storm_tokens": ("40", 40.0),
+    "models.gpt-4o-mini.hedge.quantile": ("0.9", 0.9),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
 }

@@ -121,6 +121,7 @@ BAD_LINES = [
     ("telemetry: {tracing: {exporter: x}}", "telemetry.tracing.exporter", "otlp, stdout"),
     ("retry_budget: {ratio: 2}", "retry_budget.ratio", "must be 0 to 1, not 2"),
     ("retry_budget: {max_attempts: -1}", "retry_budget.max_attempts", "0 or more"),
+    ("retry_budget: {storm_tokens: 1}", "retry_budget.storm_tokens", "2 to 1000 or None"),
     ("admission: {max_wait_s: -1}", "admission.max_wait_s", "at least 0"),
     ("upstream: {client: curl}", "upstream.client", "must be one of auto, http1, httpx"),
     ("upstream: {max_connections: 0}", "upstream.max_connections", "must be at least 1"),

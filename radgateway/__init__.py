@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from radgateway.provider.faults import FaultInjector, Faults
     from radgateway.provider.http import HTTPProvider
     from radgateway.provider.mock import MockConfig, MockProvider
+    from radgateway.routing.hedge import HedgeConfig
     from radgateway.routing.models import Candidate, ModelTable, Provider, Route
     from radgateway.routing.retry_budget import RetryBudget, RetryBudgetConfig, TokenBudget
     from radgateway.routing.router import ProviderRouter
@@ -62,6 +63,7 @@ _HOMES = {
     "provider.faults": "FaultInjector Faults",
     "provider.http": "HTTPProvider",
     "provider.mock": "MockConfig MockProvider",
+    "routing.hedge": "HedgeConfig",
     "routing.models": "Candidate ModelTable Provider Route",
     "routing.retry_budget": "RetryBudget RetryBudgetConfig TokenBudget",
     "routing.router": "ProviderRouter",
@@ -99,6 +101,7 @@ __all__ = [
     "GatewayConfig",
     "HTTPProvider",
     "HTTPXUpstream",
+    "HedgeConfig",
     "Instruments",
     "MemoryLedger",
     "MetricsEndpoint",

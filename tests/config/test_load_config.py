@@ -199,6 +199,7 @@ def test_a_provider_that_can_not_work_is_refused(
 BAD_MODELS = [
     ("x: {candidates: []}", "models.x.candidates", "must hold at least one"),
     ("x: {}", "models.x.candidates", "is missing"),
+    ("x: {candidates: [{provider: mock}], hedge: {}}", "models.x.hedge", "second candidate"),
     ("x: {candidates: [{provider: mokc}]}", "models.x.candidates[0].provider", "mean 'mock'?"),
     ("x: {candidates: [{provider: mock, weight: 0}]}", "models.x.candidates[0].weight", "over 0"),
     ("x: {candidates: [{provider: mock}, {}]}", "models.x.candidates[1].provider", "is missing"),

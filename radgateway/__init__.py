@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from radgateway.provider.health import HealthBook, ProviderHealth
     from radgateway.provider.http import HTTPProvider
     from radgateway.provider.mock import MockConfig, MockProvider
+    from radgateway.routing.hedge import HedgeConfig
     from radgateway.routing.models import Candidate, ModelTable, Provider, Route
     from radgateway.routing.retry_budget import RetryBudget, RetryBudgetConfig, TokenBudget
     from radgateway.routing.router import ProviderRouter
@@ -72,6 +73,7 @@ _HOMES = {
     "provider.health": "HealthBook ProviderHealth",
     "provider.http": "HTTPProvider",
     "provider.mock": "MockConfig MockProvider",
+    "routing.hedge": "HedgeConfig",
     "routing.models": "Candidate ModelTable Provider Route",
     "routing.retry_budget": "RetryBudget RetryBudgetConfig TokenBudget",
     "routing.router": "ProviderRouter",
@@ -111,6 +113,7 @@ __all__ = [
     "HTTPProvider",
     "HTTPXUpstream",
     "HealthBook",
+    "HedgeConfig",
     "Instruments",
     "MemoryLedger",
     "MetricsEndpoint",

@@ -29,7 +29,7 @@ from radgateway.operations.fault_switch import FaultsEndpoint
 from radgateway.operations.health import liveness, readiness
 from radgateway.operations.management import PREFIX, Management, changes, views
 from radgateway.operations.model_list import model_list
-from radgateway.routing.retry_budget import RetryBudget
+from radgateway.routing.retry_budget import RetryBudget, TokenBudget
 from radgateway.routing.router import ProviderRouter
 from radgateway.telemetry.exposition import MetricsEndpoint
 from radgateway.telemetry.instruments import Instruments
@@ -77,7 +77,11 @@ def create_gateway(
     statuses = assembly.provider_statuses(config, providers, health, probes)
     limits_state = assembly.LimitsState()
     limits = storage_of(config.storage.limits.reveal())
-    lag = LoopLagMonitor(instruments)
+    retry_budget = TokenBudget(config.retry_budget)
+    lag = LoopLagMonitor(
+        instruments,
+        also=[lambda: instruments.retry_budget_balance.set(retry_budget.balance)],
+    )
     tracing = config.telemetry.tracing
     collector = assembly.CollectorState(enabled=tracing.enabled)
     tracer_provider = (
@@ -139,7 +143,7 @@ def create_gateway(
         partial(UsageRecorder, put=usage.put),
         partial(
             RetryBudget,
-            config=config.retry_budget,
+            budget=retry_budget,
             on_exhausted=instruments.retry_budget_exhausted.inc,
         ),
     ]

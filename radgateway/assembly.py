@@ -291,6 +291,7 @@ def model_table(config: GatewayConfig) -> ModelTable:
                 ),
                 model.strategy,
                 model.aliases,
+                model.hedge,
             )
             for name, model in config.models.items()
         }

@@ -31,6 +31,10 @@ Outcome = Literal[
 CLIENT_CLOSED = 499
 """What a request counts as whose client went away (nginx's convention; never sent)."""
 
+HEDGE_LOST = "hedge_lost"
+"""The `failure` of an attempt that was cancelled because another one of its request was first.
+It says nothing of its provider, and what it used is not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -134,12 +138,14 @@ class Exchange:
     __slots__ = (
         "ask",
         "attempts",
+        "backed_off_s",
         "clock",
         "deadline",
         "delivered",
         "disconnected",
         "ended",
         "error_code",
+        "final",
         "first_byte",
         "interrupted",
         "method",
@@ -182,6 +188,10 @@ class Exchange:
         self.model: str | None = None  # the same: as the caller named it
         self.stream = False  # the same
         self.attempts: list[Attempt] = []  # ProviderRouter
+        # The attempt whose response the caller got, or gets if nothing better comes: the latest
+        # that is no hedge, until one is committed. ProviderRouter.
+        self.final: Attempt | None = None
+        self.backed_off_s = 0.0  # ProviderRouter: waited before trying the same candidate again
         # What every response to this request carries, over whatever a provider says by the same
         # names (lower case). Appended by the layers that have something to tell the caller.
         self.own_headers: Headers = []
@@ -195,20 +205,24 @@ class Exchange:
         self.ended: float | None = None  # the same: the last byte was handed to the server
 
     def begin_attempt(
-        self, provider: str, model: str, price: tuple[Decimal, Decimal] | None
+        self,
+        provider: str,
+        model: str,
+        price: tuple[Decimal, Decimal] | None,
+        *,
+        hedge: bool = False,
     ) -> Attempt:
         """Add the record of an attempt that starts now, with a span id where there is a trace."""
         attempt = Attempt(provider, model, self.clock())
         attempt.price = price
+        if hedge:
+            attempt.hedge = True
+        else:
+            self.final = attempt
         if self.trace_id:
             attempt.span_id = f"{random.getrandbits(64) or 1:016x}"
         self.attempts.append(attempt)
         return attempt
-
-    @property
-    def final(self) -> Attempt | None:
-        """The attempt whose response the caller got."""
-        return self.attempts[-1] if self.attempts else None
 
     @property
     def route(self) -> str:

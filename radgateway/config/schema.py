@@ -20,6 +20,7 @@ from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
 from radgateway.provider.breaker import BreakerConfig
 from radgateway.provider.faults import Faults
 from radgateway.provider.probe import ProbeConfig
+from radgateway.routing.hedge import HedgeConfig
 from radgateway.routing.models import StrategyName
 from radgateway.routing.retry_budget import RetryBudgetConfig
 from radgateway.upstream.interface import Timeouts
@@ -277,10 +278,14 @@ class ModelConfig:
     """priority, weighted, least_latency, least_cost or sticky."""
     aliases: tuple[str, ...] = ()
     """Other names callers may use."""
+    hedge: HedgeConfig | None = None
+    """Give a request that is late to the next candidate too; None for never."""
 
     def __post_init__(self) -> None:
         if not self.candidates:
             raise ValueError("candidates must hold at least one")
+        if self.hedge is not None and len(self.candidates) < 2:
+            raise ValueError("hedge needs a second candidate to go to")
         for alias in self.aliases:
             if not MODEL.fullmatch(alias):
                 raise ValueError("aliases must be visible ASCII without spaces")

@@ -17,6 +17,7 @@ import msgspec
 
 from radgateway.asgi import ASGIApp, Receive, Scope, Send, decline, route_path
 from radgateway.errors import Refusal, answer
+from radgateway.exchange import HEDGE_LOST
 from radgateway.inbound.drain import Drain
 from radgateway.operations.json_action import JSONAction
 from radgateway.operations.json_endpoint import JSONEndpoint, Query, whole_number
@@ -135,7 +136,9 @@ def _events(row: UsageRow) -> list[dict[str, Any]]:
 
     events = [event(0.0, "gateway request accepted", model=row.model, route=row.route)]
     for attempt in row.attempts:
-        if attempt.failure is not None:
+        if attempt.failure == HEDGE_LOST:
+            word = "abandoned"
+        elif attempt.failure is not None:
             word = "failed"
         else:
             word = "answered" if attempt.status is not None else "abandoned"

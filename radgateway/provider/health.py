@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from radgateway.asgi import Clock
 from radgateway.errors import OWN_REFUSALS
-from radgateway.exchange import Attempt
+from radgateway.exchange import HEDGE_LOST, Attempt
 
+_NOT_ITS_FAULT = OWN_REFUSALS | {HEDGE_LOST}
 _KEPT = 256
 """Attempts looked back on; at 95 % that leaves a dozen samples to tell a percentile by."""
 _EWMA_SHARE = 0.1
@@ -97,7 +98,7 @@ class ProviderHealth:
                 first_byte = attempt.first_byte
                 first_byte_s = -1.0 if first_byte is None else first_byte - attempt.started
                 self._recent.append((ended, first_byte_s, False))
-        elif failure not in OWN_REFUSALS:
+        elif failure not in _NOT_ITS_FAULT:
             self._recent.append((ended, -1.0, True))
             self._last_error = LastError(failure, attempt.status, self._wall())
             if attempt.retry_after_s is not None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Literal, get_args
 
 from radgateway.asgi import ASGIApp
+from radgateway.routing.hedge import HedgeConfig
 
 StrategyName = Literal["priority", "weighted", "least_latency", "least_cost", "sticky"]
 STRATEGIES: frozenset[str] = frozenset(get_args(StrategyName))
@@ -52,6 +53,8 @@ class Route:
     candidates: tuple[Candidate, ...]
     strategy: StrategyName = "priority"
     aliases: tuple[str, ...] = ()
+    hedge: HedgeConfig | None = None
+    """Give a request that is late to the next candidate too; needs a RetryBudget around."""
 
     def __post_init__(self) -> None:
         """Refuse a route that can serve nothing."""

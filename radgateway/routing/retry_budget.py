@@ -2,8 +2,15 @@
 
 A fixed number of attempts per request multiplies the load just when the providers are failing; a
 budget in proportion to the requests adds at most its share (Google SRE book, "Handling Overload";
-the form is Finagle's `RetryBudget` and tower's `TpsBudget`). Every request pays into the budget,
-every further attempt draws from it, and what is older than `ttl_s` is forgotten.
+the form is Finagle's `RetryBudget` and tower's `TpsBudget`). Every request pays in once, every
+further attempt draws out: retries, failovers and hedges alike. What is older than `ttl_s` is
+forgotten. A second ledger, by provider, stops what would go to one that keeps failing.
+
+A request pays in when its outcome begins to show: at its commit point, its first failure or its
+hedge, whichever is first. Payments made on arrival, as Finagle's are, would be gone after `ttl_s`,
+and a generation can take minutes to fail: its retry would find nothing. The other known form, a
+share of the calls under way (Envoy), survives that, but bounds how many further attempts run at
+once and not how many are made: one long call would pay for any number of quick failures.
 
 Stands right around the router, which asks the grant it finds in the scope before each attempt and
 answers 503 `retry_budget_exhausted` itself. Without this layer, it tries each candidate once.
@@ -14,11 +21,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from radgateway.asgi import ASGIApp, Clock, Receive, Scope, Send
-
-GRANT_KEY = "radgateway.retry_budget"
+from radgateway.routing.grant import GRANT_KEY, Grant
+from radgateway.routing.storm_ledger import StormLedger
 
 _SLOTS = 10
 _UNIT = 1000
@@ -27,7 +33,7 @@ _UNIT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudgetConfig:
-    """How many attempts failures may add."""
+    """How many attempts failures may add, and how long is waited before the same one again."""
 
     max_attempts: int = 2
     """Attempts for one request, the first included; 0 for as many as there are candidates."""
@@ -37,8 +43,18 @@ class RetryBudgetConfig:
     """Further attempts a second that are allowed whatever the traffic, so that a quiet gateway
     can retry at all; 0 or more."""
     ttl_s: float = 10.0
-    """Seconds a request's payment can be drawn on, 1 to 60. Less than a call takes means that
-    retries late in a call live on `min_per_s`."""
+    """Seconds a request's payment can be drawn on, from when its outcome began to show; 1 to 60."""
+    storm_tokens: float | None = 100.0
+    """Tokens of each provider's ledger, 2 to 1000 (gRPC A6's `maxTokens`): failures in a row, less
+    half, after which no further attempt goes there. None for no such ledger."""
+    backoff_s: float = 0.1
+    """Seconds that the wait before the same candidate is tried again begins with, 0 to 60; it
+    doubles each time, and the actual wait is anything between 0 and that (full jitter)."""
+    backoff_max_s: float = 2.0
+    """Seconds it grows to at most, 0 to 60."""
+    retry_after_max_s: float = 2.0
+    """Seconds of a provider's Retry-After that are waited out, 0 to 60. One that asks for more is
+    not tried again: the caller can wait that long without holding a connection."""
 
     def __post_init__(self) -> None:
         if self.max_attempts < 0:
@@ -49,17 +65,37 @@ class RetryBudgetConfig:
             raise ValueError(f"min_per_s must be 0 or more, not {self.min_per_s}")
         if not 1 <= self.ttl_s <= 60:
             raise ValueError(f"ttl_s must be 1 to 60, not {self.ttl_s}")
+        if self.storm_tokens is not None and not 2 <= self.storm_tokens <= 1000:
+            raise ValueError(f"storm_tokens must be 2 to 1000 or None, not {self.storm_tokens}")
+        for name in ("backoff_s", "backoff_max_s", "retry_after_max_s"):
+            value = getattr(self, name)
+            if not 0 <= value <= 60:
+                raise ValueError(f"{name} must be 0 to 60, not {value}")
 
 
 class TokenBudget:
-    """Payments and withdrawals of the last `ttl_s` seconds, in a ring of ten slots."""
+    """Payments and withdrawals of the last `ttl_s` seconds, in a ring of ten slots.
 
-    __slots__ = ("_at", "_balance", "_clock", "_deposit", "_reserve", "_ring", "_slot_s")
+    For any run of T seconds with N payments: withdrawals less refunds are at most
+    `ratio * N + round(min_per_s * ttl_s) * (1 + T / (0.9 * ttl_s))`.
+    """
+
+    __slots__ = (
+        "_at",
+        "_balance",
+        "_clock",
+        "_deposit",
+        "_reserve",
+        "_ring",
+        "_slot_s",
+        "config",
+        "storms",
+    )
 
     def __init__(
         self, config: RetryBudgetConfig | None = None, *, clock: Clock = time.monotonic
     ) -> None:
-        config = config or RetryBudgetConfig()
+        self.config = config = config or RetryBudgetConfig()
         self._clock = clock
         self._deposit = round(config.ratio * _UNIT)
         self._reserve = round(config.min_per_s * config.ttl_s) * _UNIT
@@ -67,6 +103,12 @@ class TokenBudget:
         self._ring = [0] * _SLOTS
         self._balance = 0
         self._at = int(clock() / self._slot_s)
+        self.storms: StormLedger | None = None
+        """The ledger of failures, by provider."""
+        if config.storm_tokens is not None:
+            self.storms = StormLedger(
+                config.storm_tokens, config.ratio, config.min_per_s, clock=clock
+            )
 
     @property
     def balance(self) -> int:
@@ -90,6 +132,23 @@ class TokenBudget:
         self._balance -= _UNIT
         return True
 
+    def refund(self) -> None:
+        """Take back a withdrawal: the attempt it paid for was no load."""
+        slot = self._advance()
+        self._ring[slot] += _UNIT
+        self._balance += _UNIT
+
+    def retry_after_s(self) -> float:
+        """Seconds until a withdrawal is covered if nothing happens before; `ttl_s` if never."""
+        now = self._advance()
+        balance = self._balance + self._reserve
+        since_s = self._clock() - self._at * self._slot_s
+        for step in range(_SLOTS):
+            if balance >= _UNIT:
+                return max(0.0, step * self._slot_s - since_s)
+            balance -= self._ring[(now + 1 + step) % _SLOTS]
+        return self.config.ttl_s
+
     def _advance(self) -> int:
         now = int(self._clock() / self._slot_s)
         if now > self._at:
@@ -101,49 +160,11 @@ class TokenBudget:
         return self._at % _SLOTS
 
 
-class Grant:
-    """What one request may still do. The router asks before every attempt."""
-
-    __slots__ = ("_budget", "_max_attempts", "_on_exhausted", "exhausted", "taken")
-
-    def __init__(
-        self,
-        budget: TokenBudget,
-        max_attempts: int,
-        on_exhausted: Callable[[], None] | None = None,
-    ) -> None:
-        self._budget = budget
-        self._max_attempts = max_attempts
-        self._on_exhausted = on_exhausted
-        self.taken = 0
-        """Attempts granted so far."""
-        self.exhausted: Literal["attempts", "ratio"] | None = None
-        """Why the last attempt asked for was not granted."""
-
-    def take(self, free: bool = False) -> bool:
-        """Whether another attempt may be made; the first always may.
-
-        `free`: nothing of the attempt before had reached the provider, so this one adds no load.
-        It costs nothing, but counts as one of the request's.
-        """
-        if self.taken:
-            if self._max_attempts and self.taken >= self._max_attempts:
-                self.exhausted = "attempts"
-                return False
-            if not free and not self._budget.withdraw():
-                self.exhausted = "ratio"
-                if self._on_exhausted is not None:
-                    self._on_exhausted()
-                return False
-        self.taken += 1
-        return True
-
-
 class RetryBudget:
-    """Pays in for each request and puts its `Grant` into the scope's state.
+    """Puts each request's `Grant` into the scope's state.
 
-    Give several layers one `budget` and they share it. `on_exhausted` is called for each attempt
-    that the ratio did not allow.
+    Give several layers one `budget` and they share it. `on_exhausted` is called for each request
+    that could have been tried again, had the budget allowed it.
     """
 
     def __init__(
@@ -155,14 +176,13 @@ class RetryBudget:
         on_exhausted: Callable[[], None] | None = None,
     ) -> None:
         self.app = app
-        self.config = config or RetryBudgetConfig()
+        self.config = config or (budget.config if budget is not None else RetryBudgetConfig())
         self.budget = budget or TokenBudget(self.config)
         self._on_exhausted = on_exhausted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request with a grant of its own."""
         if scope["type"] == "http":
-            self.budget.deposit()
-            grant = Grant(self.budget, self.config.max_attempts, self._on_exhausted)
+            grant = Grant(self.budget, self.config, self._on_exhausted)
             scope = {**scope, "state": {**(scope.get("state") or {}), GRANT_KEY: grant}}
         await self.app(scope, receive, send)

@@ -2,8 +2,8 @@
 
 It reads the body once, finds the model's candidates, orders them by the model's strategy and tries
 them until one's response reaches the commit point. A candidate whose breaker is open or whose
-bulkhead is full is passed over without costing an attempt. It is the one owner of retries: how
-many attempts may be made is RetryBudget's to say.
+bulkhead is full is passed over without costing an attempt. It is the one owner of retries,
+failovers and hedges: how many attempts may be made is RetryBudget's to say.
 
 Stands innermost of what faces the client, around the providers. Answers `unknown_path`,
 `method_not_allowed`, `unknown_model`, `dialect_mismatch`, `no_provider_available`,
@@ -25,9 +25,9 @@ from radgateway.exchange import Attempt, Exchange, Operation, joined
 from radgateway.intake import read_ask
 from radgateway.routing import strategies
 from radgateway.routing.dispatch import Dispatch
+from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.routing.session import session_key
-from radgateway.routing.trial import failed_hard
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 
@@ -67,7 +67,7 @@ class ProviderRouter:
         self._body_timeout_s = body_timeout_s
         self._on_attempt = on_attempt
         self._rng = rng or random.Random()
-        self._latencies = strategies.LatencyBook(clock)
+        self._latencies = LatencyBook(clock)
 
     @property
     def providers(self) -> dict[str, ASGIApp]:
@@ -88,11 +88,20 @@ class ProviderRouter:
                 limit_bytes=self._max_body_bytes,
                 timeout_s=self._body_timeout_s,
             )
-            candidates = self._candidates(scope, ask, exchange)
+            route = self._route(ask)
+            candidates = self._candidates(scope, ask, exchange, route)
             with DisconnectWatch(receive, exchange):
-                dispatch = Dispatch(scope, send, exchange, ask, self._learn)
+                dispatch = Dispatch(
+                    scope,
+                    send,
+                    exchange,
+                    ask,
+                    book=self._latencies,
+                    on_attempt=self._learn,
+                    rng=self._rng,
+                )
                 try:
-                    await dispatch.run(candidates, self._providers)
+                    await dispatch.run(candidates, self._providers, route.hedge)
                 except Refusal as refusal:
                     exchange.delivered = True
                     await answer(scope, send, refusal)
@@ -101,13 +110,18 @@ class ProviderRouter:
         except ClientDisconnected:
             exchange.disconnected = True
 
-    def _candidates(self, scope: Scope, ask: Ask, exchange: Exchange) -> Sequence[Candidate]:
+    def _route(self, ask: Ask) -> Route:
         route = self.models.find(ask.model)
         if route is None:
             raise Refusal(
                 "unknown_model",
                 f"The model {ask.model!r} is not served here; GET /v1/models lists those that are.",
             )
+        return route
+
+    def _candidates(
+        self, scope: Scope, ask: Ask, exchange: Exchange, route: Route
+    ) -> Sequence[Candidate]:
         operation = exchange.operation
         assert operation is not None
         spoken = [c for c in route.candidates if self._speaks(c, operation)]
@@ -142,10 +156,6 @@ class ProviderRouter:
         )
 
     def _learn(self, attempt: Attempt) -> None:
+        self._latencies.learn(attempt)
         if self._on_attempt is not None:
             self._on_attempt(attempt)
-        if failed_hard(attempt):
-            self._latencies.observe(attempt.provider, attempt.model, None)
-        elif attempt.first_byte is not None:
-            first_byte_s = attempt.first_byte - attempt.started
-            self._latencies.observe(attempt.provider, attempt.model, first_byte_s)

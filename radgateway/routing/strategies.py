@@ -13,60 +13,8 @@ import random
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from radgateway.asgi import Clock
+from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate, StrategyName
-
-_FAILED_S = 10.0
-"""What a failed attempt counts as, in seconds to the first byte: bad news, not the end."""
-
-
-class LatencyBook:
-    """An EWMA of the time to first byte per candidate, decaying with time, not with calls.
-
-    A peak raises it at once and it falls with the time constant `decay_s` (Finagle's peak EWMA):
-    a provider that slows down is left within one call, and forgiven gradually. One that is never
-    called is forgiven too, down to nothing, so that it gets its next chance: were it judged by its
-    last call alone, one failure would keep the fastest candidate out for good.
-
-    Entries are of configured candidates, so their number is bounded by the configuration; a
-    wildcard's are bounded by `max_entries`.
-    """
-
-    def __init__(self, clock: Clock, decay_s: float = 10.0, max_entries: int = 10_000) -> None:
-        if decay_s <= 0:
-            raise ValueError(f"decay_s must be more than 0 seconds, not {decay_s!r}")
-        self._clock = clock
-        self._decay_s = decay_s
-        self._max_entries = max_entries
-        self._known: dict[tuple[str, str], tuple[float, float]] = {}
-
-    def observe(self, provider: str, model: str, first_byte_s: float | None) -> None:
-        """Record an attempt: its seconds to the first byte, or None for a failure."""
-        key, now = (provider, model), self._clock()
-        seconds = _FAILED_S if first_byte_s is None else first_byte_s
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= self._max_entries:
-                self._known.clear()
-            self._known[key] = (seconds, now)
-            return
-        old, at = known
-        if seconds >= old:
-            self._known[key] = (seconds, now)
-            return
-        keep = math.exp(-(now - at) / self._decay_s)
-        self._known[key] = (old * keep + seconds * (1 - keep), now)
-
-    def expect_s(self, candidate: Candidate) -> float:
-        """Expected seconds to the first byte; 0 for one never tried, so that it gets tried."""
-        known = self._known.get((candidate.provider, candidate.model))
-        if known is None:
-            return 0.0
-        seconds, at = known
-        idle_s = self._clock() - at - self._decay_s
-        # Within one time constant of its last call the figure stands; candidates in use keep it.
-        return seconds if idle_s <= 0 else seconds * math.exp(-idle_s / self._decay_s)
-
 
 Strategy = Callable[
     [Sequence[Candidate], random.Random, LatencyBook, Callable[[], bytes]], Sequence[Candidate]

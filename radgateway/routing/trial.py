@@ -7,9 +7,11 @@ at once. An attempt that fails before that has sent nothing outward, so another 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from radgateway.asgi import Clock, Headers, Message, Scope, Send, StreamBroken, header, without
 from radgateway.dialects.base import Dialect
-from radgateway.errors import CATALOGUE, OWN_REFUSALS, SOURCE_UPSTREAM, Refusal, end_broken
+from radgateway.errors import CATALOGUE, SOURCE_UPSTREAM, Refusal, end_broken
 from radgateway.exchange import Attempt, Exchange, Usage
 from radgateway.retry_after import retry_after_s
 from radgateway.routing.reply import Reply
@@ -35,10 +37,14 @@ _TEXTS = {
 
 
 class Trial:
-    """An attempt under way. `send` is the ASGI send that its provider gets."""
+    """An attempt under way. `send` is the ASGI send that its provider gets.
+
+    `commit` is asked at the commit point, and may refuse: of two attempts only one may go out.
+    """
 
     __slots__ = (
         "_clock",
+        "_commit",
         "_dialect",
         "_exchange",
         "_held",
@@ -52,6 +58,7 @@ class Trial:
         "finished",
         "released",
         "reply",
+        "told_off",
     )
 
     def __init__(
@@ -62,6 +69,7 @@ class Trial:
         send: Send,
         dialect: Dialect,
         *,
+        commit: Callable[[Trial], bool],
         stream: bool,
         hide_usage: bool,
     ) -> None:
@@ -71,6 +79,9 @@ class Trial:
         """The caller has its first byte; nothing can be taken back."""
         self.finished = False
         """The response's last message was seen."""
+        self.told_off = False
+        """The provider said (`x-should-retry: false`) that asking it again would not help."""
+        self._commit = commit
         self._exchange = exchange
         self._clock: Clock = exchange.clock
         self._scope = scope
@@ -108,8 +119,10 @@ class Trial:
                 hide_usage=self._hide_usage,
             )
             return
-        if status >= 400:
+        if status >= 400 and attempt.failure is None:
+            # In the provider's own words: what a layer of ours says is meant for the caller.
             attempt.retry_after_s = retry_after_s(message["headers"])
+            self.told_off = header(message["headers"], b"x-should-retry") == b"false"
         if status < 400 or status in FAILOVER_STATUSES or status >= 500:
             attempt.failure = attempt.failure or _reason(status)
 
@@ -183,6 +196,9 @@ class Trial:
 
     async def _release(self, more: bool) -> None:
         assert self._start is not None
+        if not self._commit(self):
+            self._held = []  # another attempt was first, and this one is being cancelled
+            return
         self.released = True
         ended = self.reply is not None and self.reply.ended
         self._exchange.delivered = ended or not more
@@ -266,8 +282,3 @@ def _reason(status: int) -> str:
     if status < 400:
         return "upstream_bad_response"
     return f"http_{status}" if status in FAILOVER_STATUSES else "http_5xx"
-
-
-def failed_hard(attempt: Attempt) -> bool:
-    """Whether a failure says something about the provider's speed or health."""
-    return attempt.failure is not None and attempt.failure not in OWN_REFUSALS

@@ -43,6 +43,7 @@ AUTH_FAILURES: Final = (
     "token_expired",
     "token_not_yet_valid",
 )
+HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STATUSES = frozenset(
@@ -171,6 +172,24 @@ METRICS: Final[dict[str, Declared]] = {
             "livemax",
         ),
         Declared(
+            "rad_gateway_retries_total",
+            "counter",
+            ("provider", "reason"),
+            "Attempts made at a candidate because the one before, at the same, failed.",
+        ),
+        Declared(
+            "rad_gateway_hedges_total",
+            "counter",
+            ("outcome",),
+            "Attempts made beside one that was late, by what became of them.",
+        ),
+        Declared(
+            "rad_gateway_retry_budget_balance",
+            "gauge",
+            (),
+            "Further attempts that the retry budget would pay for now.",
+        ),
+        Declared(
             "rad_gateway_rate_limited_total",
             "counter",
             ("reason",),
@@ -294,6 +313,9 @@ class Instruments:
         self.provider_latency = family["provider_latency_seconds"]
         self.failovers = family["failover_attempts_total"]
         self.retry_budget_exhausted: Counter = plain["retry_budget_exhausted_total"]
+        self.retries = family["retries_total"]
+        self.hedges = family["hedges_total"]
+        self.retry_budget_balance: Gauge = plain["retry_budget_balance"]
         self.tokens = family["tokens_consumed_total"]
         self.active_connections: Gauge = plain["active_connections"]
         self.queue_depth: Gauge = plain["queue_depth"]
@@ -340,6 +362,8 @@ class Instruments:
             self.faults_armed(provider)
         for reason in AUTH_FAILURES:
             self.auth_failures(reason)
+        for outcome in HEDGE_OUTCOMES:
+            self.hedges(outcome)
         self.rate_limited("rate_limited")
 
 
@@ -363,6 +387,7 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
         "state": frozenset(BREAKER_STATES),
         "fault": frozenset({"latency", *FAULT_KINDS}),
+        "outcome": frozenset(HEDGE_OUTCOMES),
     }
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():

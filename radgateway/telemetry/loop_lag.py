@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from radgateway.asgi import Clock
 from radgateway.telemetry.instruments import Instruments
@@ -18,7 +18,8 @@ class LoopLagMonitor:
     """Samples the lag of the running loop into the gauges, until it is stopped.
 
     A sample every `interval_s` seconds; the gauge shows the greatest of the last `period` of
-    them, so that a scrape sees a stall that came between two scrapes.
+    them, so that a scrape sees a stall that came between two scrapes. `also` is called about
+    every fourth time, to set gauges that change with time alone.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class LoopLagMonitor:
         *,
         interval_s: float = 0.25,
         period: int = 60,
+        also: Sequence[Callable[[], object]] = (),
         clock: Clock = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -37,6 +39,7 @@ class LoopLagMonitor:
         self._instruments = instruments
         self._interval_s = interval_s
         self._recent = [0.0] * period
+        self._also = also
         self._clock = clock
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
@@ -63,3 +66,5 @@ class LoopLagMonitor:
             self._instruments.event_loop_lag.set(max(self._recent))
             if turn % 4 == 0:
                 self._instruments.asyncio_tasks.set(len(asyncio.all_tasks()))
+                for call in self._also:
+                    call()

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from radgateway.alone import joined_fully, mark_break
 from radgateway.asgi import ASGIApp, Receive, Scope, Send, route_path
 from radgateway.errors import CATALOGUE
-from radgateway.exchange import CLIENT_CLOSED, Attempt, Exchange
+from radgateway.exchange import CLIENT_CLOSED, HEDGE_LOST, Attempt, Exchange
 from radgateway.telemetry.instruments import AUTH_FAILURES, OTHER, Instruments, status_label
 
 
@@ -65,11 +65,15 @@ def record(instruments: Instruments, exchange: Exchange, route: str) -> None:
     for attempt in exchange.attempts:
         waited_s += attempt.waited_s
         _record_attempt(instruments, exchange, attempt, now)
-        if before is not None:
+        if attempt.hedge:
+            instruments.hedges(hedge_outcome(exchange, attempt)).inc()
+        elif before is not None:
             _record_failover(instruments, before, attempt)
         before = attempt
-    # Clocks of concurrent attempts may add up to more than the whole.
-    instruments.overhead(route).observe(max(0.0, total_s - waited_s))
+    # A pause is waiting for a provider too. Clocks of concurrent attempts may add up to more than
+    # the whole.
+    own_s = total_s - waited_s - exchange.backed_off_s
+    instruments.overhead(route).observe(max(0.0, own_s))
     if exchange.stream and exchange.first_byte is not None and status < 400:
         instruments.time_to_first_token(route).observe(exchange.first_byte - exchange.started)
     if exchange.error_code is not None:
@@ -80,9 +84,12 @@ def attempt_status(attempt: Attempt) -> int:
     """The status an attempt counts as.
 
     A failure without a status, or under a 200 (an error event, a stream broken off), counts as
-    the status its code is answered with; one that was abandoned before any answer as 499.
+    the status its code is answered with; one that was abandoned before any answer, or lost to
+    another, as 499.
     """
     status, failure = attempt.status, attempt.failure
+    if failure == HEDGE_LOST:
+        return CLIENT_CLOSED
     if failure is not None and (status is None or status < 400):
         kind = CATALOGUE.get(failure)
         return kind.status if kind is not None else 502
@@ -109,9 +116,18 @@ def _record_attempt(
         instruments.cost_usd(provider, model).inc(float(attempt.cost_usd))
 
 
+def hedge_outcome(exchange: Exchange, attempt: Attempt) -> str:
+    """What became of a hedge: won, lost, failed, or abandoned with the whole request."""
+    if attempt.failure is not None:
+        return "lost" if attempt.failure == HEDGE_LOST else "failed"
+    return "won" if exchange.final is attempt else "abandoned"
+
+
 def _record_failover(instruments: Instruments, source: Attempt, target: Attempt) -> None:
-    if (source.provider, source.model) != (target.provider, target.model):
-        reason = source.failure or OTHER
+    reason = source.failure or OTHER
+    if (source.provider, source.model) == (target.provider, target.model):
+        instruments.retries(target.provider, reason).inc()
+    else:
         instruments.failovers(source.provider, target.provider, reason).inc()
 
 

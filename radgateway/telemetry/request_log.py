@@ -71,19 +71,22 @@ def fields_of(exchange: Exchange) -> dict[str, Any]:
     if exchange.model is not None:
         fields["model"] = scrub(exchange.model[:NAME_LIMIT])
         fields["stream"] = exchange.stream
+    if exchange.backed_off_s:
+        fields["backed_off_ms"] = _ms(exchange.backed_off_s)
     if exchange.queued_s:
         fields["queued_ms"] = _ms(exchange.queued_s)
     if exchange.error_code is not None:
         fields["error_code"] = exchange.error_code
     if exchange.interrupted is not None:
         fields["interrupted"] = exchange.interrupted
-    if exchange.attempts:
-        _add_attempts(fields, exchange.attempts, now)
+    if exchange.final is not None:
+        _add_attempts(fields, exchange.final, exchange.attempts, now)
     return fields
 
 
-def _add_attempts(fields: dict[str, Any], attempts: list[Attempt], now: float) -> None:
-    final = attempts[-1]
+def _add_attempts(
+    fields: dict[str, Any], final: Attempt, attempts: list[Attempt], now: float
+) -> None:
     fields["provider"] = final.provider
     usage = final.usage
     if usage is not None:
@@ -106,6 +109,8 @@ def _attempt(attempt: Attempt, now: float) -> dict[str, Any]:
     }
     if attempt.failure is not None:
         said["failure"] = attempt.failure
+    if attempt.hedge:
+        said["hedge"] = True
     return said
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from radgateway.exchange import Attempt, Usage
+from radgateway.exchange import HEDGE_LOST, Attempt, Usage
 
 PER_MILLION = Decimal(1_000_000)
 
@@ -28,7 +28,7 @@ def request_cost_usd(attempts: Iterable[Attempt]) -> Decimal | None:
     """The cost of a request: all of its attempts together, the abandoned ones included.
 
     An attempt that failed before it reported any tokens is taken to be free. One that was served,
-    or broken off, without a known cost makes the sum unknown.
+    broken off or abandoned without a known cost makes the sum unknown.
     """
     total: Decimal | None = None
     for attempt in attempts:
@@ -42,7 +42,7 @@ def request_cost_usd(attempts: Iterable[Attempt]) -> Decimal | None:
 def _free(attempt: Attempt) -> bool:
     if not attempt.sent:
         return True
-    served = attempt.first_byte is not None or attempt.failure is None
+    served = attempt.first_byte is not None or attempt.failure in (None, HEDGE_LOST)
     metered = attempt.usage is not None and attempt.usage.source != "absent"
     refused = attempt.status is not None and attempt.status >= 400
     return not metered and (refused or not served)

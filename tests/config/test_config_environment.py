@@ -57,6 +57,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "jwt.name_claim": ("azp", "azp"),
     "providers.openai.probe.interval_s": ("60", 60.0),
     "providers.openai.probe.path": ("/health", "/health"),
+    "retry_budget.storm_tokens": ("40", 40.0),
+    "models.gpt-4o-mini.hedge.quantile": ("0.9", 0.9),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
     "providers.openai.faults.header": ("x-chaos", "x-chaos"),

@@ -121,6 +121,7 @@ BAD_LINES = [
     ("telemetry: {tracing: {exporter: x}}", "telemetry.tracing.exporter", "otlp, stdout"),
     ("retry_budget: {ratio: 2}", "retry_budget.ratio", "must be 0 to 1, not 2"),
     ("retry_budget: {max_attempts: -1}", "retry_budget.max_attempts", "0 or more"),
+    ("retry_budget: {storm_tokens: 1}", "retry_budget.storm_tokens", "2 to 1000 or None"),
     ("admission: {max_wait_s: -1}", "admission.max_wait_s", "at least 0"),
     ("upstream: {client: curl}", "upstream.client", "must be one of auto, http1, httpx"),
     ("upstream: {max_connections: 0}", "upstream.max_connections", "must be at least 1"),
@@ -198,6 +199,7 @@ def test_a_provider_that_can_not_work_is_refused(
 BAD_MODELS = [
     ("x: {candidates: []}", "models.x.candidates", "must hold at least one"),
     ("x: {}", "models.x.candidates", "is missing"),
+    ("x: {candidates: [{provider: mock}], hedge: {}}", "models.x.hedge", "second candidate"),
     ("x: {candidates: [{provider: mokc}]}", "models.x.candidates[0].provider", "mean 'mock'?"),
     ("x: {candidates: [{provider: mock, weight: 0}]}", "models.x.candidates[0].weight", "over 0"),
     ("x: {candidates: [{provider: mock}, {}]}", "models.x.candidates[1].provider", "is missing"),

@@ -582,7 +582,7 @@ def test_where_no_candidate_is_left_the_caller_hears_when_to_come_back() -> None
     """What an open circuit declares for a provider without a stand-in."""
 
     async def story() -> None:
-        settings = pair(NOWHERE, alone=True, breaker={"min_calls": 2, "open_s": 60})
+        settings = pair(NOWHERE, alone=True, breaker={"min_calls": 4, "open_s": 60})
         gateway = create_gateway({"keys": [], "storage": {"usage": "memory://"}, **settings})
         assert [(await chat(gateway)).status for _ in range(2)] == [502, 502]
         refused = await chat(gateway)

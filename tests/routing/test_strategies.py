@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radgateway.routing import strategies
+from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate
 from radgateway.routing.session import session_key
-from radgateway.routing.strategies import LatencyBook
 
 A, B, C = Candidate("a", "m", 80), Candidate("b", "m", 20), Candidate("c", "m", 20)
 

@@ -43,6 +43,27 @@ def test_a_stall_shows_and_passes() -> None:
     assert shown == pytest.approx([0.0, 0.0, 0.3, 0.3, 0.0, 0.0])
 
 
+def test_gauges_that_change_with_time_are_set_along_with_it() -> None:
+    """Every fourth sample, a second by default."""
+    calls: list[int] = []
+    naps = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal naps
+        naps += 1
+        await (asyncio.sleep(0) if naps <= 8 else asyncio.Event().wait())
+
+    async def run() -> None:
+        monitor = LoopLagMonitor(Instruments(), also=[lambda: calls.append(naps)], sleep=sleep)
+        monitor.start()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await monitor.aclose()
+
+    asyncio.run(run())
+    assert calls == [4, 8]
+
+
 def test_it_can_be_stopped_before_it_started_and_twice() -> None:
     """Closing is always possible."""
 

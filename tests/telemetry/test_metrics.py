@@ -13,7 +13,14 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from radgateway.exchange import Exchange, Principal, Usage, exchange_of, open_exchange
+from radgateway.exchange import (
+    HEDGE_LOST,
+    Exchange,
+    Principal,
+    Usage,
+    exchange_of,
+    open_exchange,
+)
 from radgateway.surface import operation_of
 from radgateway.telemetry.instruments import Instruments, LabelSets
 from radgateway.telemetry.metrics import MetricsMiddleware
@@ -122,8 +129,36 @@ def test_failovers_are_counted_by_pair_and_reason() -> None:
     assert value(made, "failover_attempts_total", reason="http_503", **pair) == 1
     own = {"source_provider": "a", "target_provider": "a"}
     assert value(made, "failover_attempts_total", reason="connect_timeout", **own) is None
+    assert value(made, "retries_total", provider="a", reason="connect_timeout") == 1
     # a failure without a status counts as what it would be answered with
     assert value(made, "provider_requests_total", provider="a", model="m", status="504") == 1
+
+
+def test_a_hedge_is_neither_failover_nor_retry_and_its_loser_no_error() -> None:
+    """What was cancelled for being late counts as 499, without a latency nobody knows."""
+
+    def fill(exchange: Exchange, clock: Clock) -> None:
+        attempt(exchange, "a", failure=HEDGE_LOST)
+        won = exchange.begin_attempt("b", "m", None, hedge=True)
+        won.status, won.ended, exchange.final = 200, 101.0, won
+
+    made = measured(fill)
+    assert value(made, "hedges_total", outcome="won") == 1
+    pair = {"source_provider": "a", "target_provider": "b"}
+    assert value(made, "failover_attempts_total", reason=HEDGE_LOST, **pair) is None
+    assert value(made, "provider_requests_total", provider="a", model="m", status="499") == 1
+    assert value(made, "provider_latency_seconds_count", provider="a") == 0
+    assert value(made, "provider_requests_total", provider="b", model="m", status="200") == 1
+
+
+def test_a_pause_between_attempts_is_not_the_gateways_own_time() -> None:
+    """It is waited for a provider's sake."""
+
+    def fill(exchange: Exchange, clock: Clock) -> None:
+        exchange.backed_off_s = 1.5
+        clock.now += 2.0
+
+    assert value(measured(fill), "overhead_seconds_sum", route=ROUTE) == 0.5
 
 
 def test_a_failure_under_a_200_counts_as_a_failure() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from radgateway.exchange import Exchange, Principal, Usage
+from radgateway.exchange import HEDGE_LOST, Exchange, Principal, Usage
 from radgateway.surface import OPERATIONS
 from radgateway.telemetry.log_writer import LogWriter
 from radgateway.telemetry.logs import LineFormat
@@ -117,3 +117,15 @@ def test_a_callers_model_name_is_no_way_to_write_secrets_or_lines() -> None:
     assert line["fields"]["model"].startswith("[redacted]\n{}")
     assert len(line["fields"]["model"]) < 300
     assert len(logged(ended(404, model="\ud800"))) == 1
+
+
+def test_the_line_is_about_the_attempt_that_answered() -> None:
+    """Where a hedge lost, that is the one before; and the time between attempts is told."""
+    exchange = ended(model="fast", backed_off_s=0.25)
+    exchange.begin_attempt("a", "m", None).status = 200
+    exchange.begin_attempt("b", "m", None, hedge=True).failure = HEDGE_LOST
+    (line,) = logged(exchange)
+    fields = line["fields"]
+    assert (fields["provider"], fields["backed_off_ms"]) == ("a", 250.0)
+    assert [a.get("hedge") for a in fields["attempts"]] == [None, True]
+    assert [a.get("failure") for a in fields["attempts"]] == [None, HEDGE_LOST]

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from radgateway.exchange import Exchange, Usage, exchange_of, open_exchange
+from radgateway.exchange import HEDGE_LOST, Exchange, Usage, exchange_of, open_exchange
 from radgateway.surface import operation_of
 from radgateway.telemetry.tracing import TracingMiddleware
 
@@ -178,6 +178,22 @@ def test_the_strategys_attributes_are_there() -> None:
         "usage.output_tokens": 18,
     }
     assert {name: attributes[name] for name in expected} == expected
+
+
+def test_a_hedge_that_lost_is_no_error() -> None:
+    """Its span says what it was and why it ended."""
+    recorder = Recorder()
+
+    def fill(exchange: Exchange) -> None:
+        exchange.begin_attempt("a", "m", None).status = 200
+        exchange.begin_attempt("b", "m", None, hedge=True).failure = HEDGE_LOST
+
+    traced(fill, tracer_provider=recorder.provider)
+    _, lost = (span for span in recorder.spans if span.name == "provider_execute")
+    assert lost.status.status_code is StatusCode.UNSET
+    assert lost.attributes is not None
+    assert (lost.attributes["retry.hedge"], lost.attributes["error.type"]) == (True, HEDGE_LOST)
+    assert recorder.named("gateway_request").attributes["response.provider"] == "a"  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radgateway.exchange import Attempt, Usage
+from radgateway.exchange import HEDGE_LOST, Attempt, Usage
 from radgateway.usage.prices import cost_usd, request_cost_usd
 
 PRICE = (Decimal("0.15"), Decimal("0.60"))
@@ -65,3 +65,11 @@ def test_costs_add_up(read: int, written: int) -> None:
     assert one is not None
     assert other is not None
     assert cost_usd(Usage(read, written), PRICE) == one + other
+
+
+def test_what_a_lost_hedge_cost_is_not_known() -> None:
+    """It was cancelled under way; its provider may charge for it, so the sum is unknown."""
+    lost = attempt(failure=HEDGE_LOST)
+    assert request_cost_usd([attempt(cost="0.5"), lost]) is None
+    lost.sent = False
+    assert request_cost_usd([attempt(cost="0.5"), lost]) == Decimal("0.5")

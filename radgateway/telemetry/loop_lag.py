@@ -18,7 +18,7 @@ class LoopLagMonitor:
     """Samples the lag of the running loop into the gauges, until it is stopped.
 
     A sample every `interval_s` seconds; the gauge shows the greatest of the last `period` of
-    them, so that a scrape sees a stall that came between two scrapes.
+    them, so that a scrape sees a stall that came between two scrapes. `on_sample` gets each.
     """
 
     def __init__(
@@ -27,6 +27,7 @@ class LoopLagMonitor:
         *,
         interval_s: float = 0.25,
         period: int = 60,
+        on_sample: Callable[[float], object] | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -37,6 +38,7 @@ class LoopLagMonitor:
         self._instruments = instruments
         self._interval_s = interval_s
         self._recent = [0.0] * period
+        self._on_sample = on_sample
         self._clock = clock
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
@@ -58,7 +60,10 @@ class LoopLagMonitor:
         while True:
             due = self._clock() + self._interval_s
             await self._sleep(self._interval_s)
-            self._recent[turn] = max(0.0, self._clock() - due)
+            lag_s = max(0.0, self._clock() - due)
+            self._recent[turn] = lag_s
+            if self._on_sample is not None:
+                self._on_sample(lag_s)
             turn = (turn + 1) % len(self._recent)
             self._instruments.event_loop_lag.set(max(self._recent))
             if turn % 4 == 0:

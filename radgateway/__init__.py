@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from radgateway.inbound.admission import AdmissionQueue
     from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
     from radgateway.inbound.drain import Drain, DrainGuard
+    from radgateway.inbound.keepalive import StreamKeepalive
+    from radgateway.inbound.load_shed import LoadShed
     from radgateway.inbound.rate_limit import RateLimiter
     from radgateway.inbound.request_context import RequestContextMiddleware
+    from radgateway.provider.adaptive_limit import AdaptiveConfig, AdaptiveLimit
     from radgateway.provider.breaker import BreakerConfig, BreakerPolicy, CircuitBreaker
     from radgateway.provider.bulkhead import Bulkhead
     from radgateway.provider.deadline import Deadline
     from radgateway.provider.faults import FaultInjector, Faults
     from radgateway.provider.http import HTTPProvider
     from radgateway.provider.mock import MockConfig, MockProvider
+    from radgateway.provider.slots import KeyedSlots, Slots
     from radgateway.routing.models import Candidate, ModelTable, Provider, Route
     from radgateway.routing.retry_budget import RetryBudget, RetryBudgetConfig, TokenBudget
     from radgateway.routing.router import ProviderRouter
@@ -54,14 +58,18 @@ _HOMES = {
     "inbound.admission": "AdmissionQueue",
     "inbound.auth": "ApiKeyAuth ApiKeys",
     "inbound.drain": "Drain DrainGuard",
+    "inbound.keepalive": "StreamKeepalive",
+    "inbound.load_shed": "LoadShed",
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
+    "provider.adaptive_limit": "AdaptiveConfig AdaptiveLimit",
     "provider.breaker": "BreakerConfig BreakerPolicy CircuitBreaker",
     "provider.bulkhead": "Bulkhead",
     "provider.deadline": "Deadline",
     "provider.faults": "FaultInjector Faults",
     "provider.http": "HTTPProvider",
     "provider.mock": "MockConfig MockProvider",
+    "provider.slots": "KeyedSlots Slots",
     "routing.models": "Candidate ModelTable Provider Route",
     "routing.retry_budget": "RetryBudget RetryBudgetConfig TokenBudget",
     "routing.router": "ProviderRouter",
@@ -79,6 +87,8 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "AdaptiveConfig",
+    "AdaptiveLimit",
     "AdmissionQueue",
     "ApiKeyAuth",
     "ApiKeys",
@@ -100,6 +110,8 @@ __all__ = [
     "HTTPProvider",
     "HTTPXUpstream",
     "Instruments",
+    "KeyedSlots",
+    "LoadShed",
     "MemoryLedger",
     "MetricsEndpoint",
     "MetricsMiddleware",
@@ -116,7 +128,9 @@ __all__ = [
     "RetryBudgetConfig",
     "Route",
     "SQLiteLedger",
+    "Slots",
     "StreamBroken",
+    "StreamKeepalive",
     "Timeouts",
     "TokenBudget",
     "TracingMiddleware",

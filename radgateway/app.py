@@ -21,6 +21,7 @@ from radgateway.gateway import Gateway
 from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth
 from radgateway.inbound.drain import Drain, DrainGuard
+from radgateway.inbound.keepalive import StreamKeepalive
 from radgateway.inbound.limit_storage import close_storage, storage_of
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
@@ -63,11 +64,12 @@ def create_gateway(
     instruments = instruments or assembly.instruments(config)
     drain = Drain()
     models = assembly.model_table(config)
-    providers, clients = assembly.providers(config, instruments.breaker_changed)
+    providers, clients = assembly.providers(config, instruments)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
     limits_state = assembly.LimitsState()
     limits = storage_of(config.storage.limits.reveal())
-    lag = LoopLagMonitor(instruments)
+    shed = assembly.load_shed(config)
+    lag = LoopLagMonitor(instruments, on_sample=shed.observe if shed is not None else None)
     tracing = config.telemetry.tracing
     tracer_provider = (
         build_tracer_provider(
@@ -108,7 +110,17 @@ def create_gateway(
                 max_concurrency=config.admission.max_concurrency,
                 max_queue=config.admission.max_queue,
                 max_wait_s=config.admission.max_wait_s,
+                shed=shed,
                 on_depth=instruments.queue_depth.inc,
+                on_shed=lambda reason: instruments.load_shed(reason).inc(),
+            )
+        )
+    if config.keepalive is not None:
+        inner.append(
+            partial(
+                StreamKeepalive,
+                interval_s=config.keepalive.interval_s,
+                before_content=config.keepalive.before_content,
             )
         )
     inner += [

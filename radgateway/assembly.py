@@ -16,12 +16,15 @@ from radgateway.composition import compose
 from radgateway.config.schema import GatewayConfig, ProviderConfig
 from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
+from radgateway.inbound.load_shed import LoadShed
+from radgateway.provider.adaptive_limit import AdaptiveLimit
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.deadline import Deadline
 from radgateway.provider.faults import FaultInjector
 from radgateway.provider.http import HTTPProvider
 from radgateway.provider.mock import MockConfig, MockProvider
+from radgateway.provider.slots import Slots
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.surface import SPOKEN_BY
 from radgateway.telemetry.instruments import Instruments, LabelSets
@@ -35,7 +38,9 @@ _log = logging.getLogger("radgateway.app")
 
 def caller_keys(config: GatewayConfig) -> ApiKeys:
     """The keys of the data plane; an admin's is none of them."""
-    return ApiKeys((Principal(key.name), key.secret.reveal()) for key in config.keys)
+    return ApiKeys(
+        (Principal(key.name, priority=key.priority), key.secret.reveal()) for key in config.keys
+    )
 
 
 def admin_keys(config: GatewayConfig) -> ApiKeys:
@@ -73,6 +78,17 @@ def ledger(config: GatewayConfig) -> Ledger:
     return MemoryLedger() if usage.scheme == "memory" else SQLiteLedger(usage.path)
 
 
+def load_shed(config: GatewayConfig) -> LoadShed | None:
+    """What turns work away while the event loop is late; it says so once a change."""
+    if config.admission is None or config.admission.max_lag_s is None:
+        return None
+
+    def changed(level: int) -> None:
+        _log.warning("radgateway.admission.shedding", extra={"level": level})
+
+    return LoadShed(config.admission.max_lag_s, on_change=changed)
+
+
 def upstream_client(config: GatewayConfig, ca_file: str | None) -> Upstream:
     """A client for providers that trust the system's authorities, or those of one file."""
     context = ssl.create_default_context(cafile=ca_file) if ca_file is not None else None
@@ -105,7 +121,7 @@ def provider(
     name: str,
     config: ProviderConfig,
     client: Upstream | None,
-    on_breaker: Callable[[str, str], None],
+    instruments: Instruments,
 ) -> Provider:
     """A provider behind what protects it from us and us from it."""
     timeouts = config.timeouts.clocks
@@ -139,20 +155,36 @@ def provider(
 
         def changed(old: str, new: str) -> None:
             _log.warning("radgateway.breaker.%s", new, extra={"provider": name, "was": old})
-            on_breaker(name, new)
+            instruments.breaker_changed(name, new)
 
         policy = BreakerPolicy(config.breaker, on_change=changed, name=name)
         layers.append(partial(CircuitBreaker, policy=policy))
     if config.max_concurrency is not None:
-        layers.append(partial(Bulkhead, max_concurrency=config.max_concurrency))
+        layers.append(partial(Bulkhead, max_concurrency=_places(name, config, instruments)))
     layers.append(partial(Deadline, timeouts=timeouts))
     if config.faults is not None:
         layers.append(partial(FaultInjector, faults=config.faults))
     return Provider(compose(app, *layers), SPOKEN_BY[config.kind], config.include_usage)
 
 
+def _places(name: str, config: ProviderConfig, instruments: Instruments) -> Slots | AdaptiveLimit:
+    """The places at a provider: so many, or as many as it turns out to take."""
+    assert config.max_concurrency is not None
+    slots = Slots(config.max_concurrency)
+    gauge = instruments.concurrency_limit(name)
+    gauge.set(slots.limit)
+    if config.adaptive is None:
+        return slots
+
+    def moved(limit: int) -> None:
+        gauge.set(limit)
+        _log.info("radgateway.bulkhead.limit", extra={"provider": name, "limit": limit})
+
+    return AdaptiveLimit(slots, config.adaptive, on_change=moved)
+
+
 def providers(
-    config: GatewayConfig, on_breaker: Callable[[str, str], None]
+    config: GatewayConfig, instruments: Instruments
 ) -> tuple[dict[str, Provider], list[Upstream]]:
     """All providers, and the clients they share: one for each set of trusted authorities."""
     clients: dict[str | None, Upstream] = {}
@@ -163,7 +195,7 @@ def providers(
             if settings.ca_file not in clients:
                 clients[settings.ca_file] = upstream_client(config, settings.ca_file)
             client = clients[settings.ca_file]
-        made[name] = provider(name, settings, client, on_breaker)
+        made[name] = provider(name, settings, client, instruments)
     return made, list(clients.values())
 
 
@@ -230,6 +262,7 @@ def _state_of(name: str, config: ProviderConfig, app: Any) -> dict[str, Any]:
         "retryAfterS": None,
         "inFlight": None,
         "maxConcurrency": config.max_concurrency,
+        "concurrencyLimit": None,
     }
     while app is not None:
         if isinstance(app, CircuitBreaker):
@@ -237,5 +270,6 @@ def _state_of(name: str, config: ProviderConfig, app: Any) -> dict[str, Any]:
             state["retryAfterS"] = round(app.retry_after_s(), 3)
         elif isinstance(app, Bulkhead):
             state["inFlight"] = app.slots.in_use
+            state["concurrencyLimit"] = app.slots.limit
         app = getattr(app, "app", None)
     return state

@@ -34,6 +34,7 @@ SERIES_LIMIT: Final = 2_000
 """Label combinations one metric holds at most; what comes after is counted as `other`."""
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
+SHED_REASONS: Final = ("queue_full", "displaced", "queue_timeout", "client_deadline", "loop_lag")
 AUTH_FAILURES: Final = ("missing_api_key", "invalid_api_key", "admin_key_required")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -160,6 +161,18 @@ METRICS: Final[dict[str, Declared]] = {
             "The longest the event loop was late within the last sampling period.",
             "livemax",
         ),
+        Declared(
+            "rad_gateway_load_shed_total",
+            "counter",
+            ("reason",),
+            "Requests turned away before any work was done for them.",
+        ),
+        Declared(
+            "rad_gateway_concurrency_limit",
+            "gauge",
+            ("provider",),
+            "Calls that may be in progress at the provider at once.",
+        ),
         Declared("rad_gateway_asyncio_tasks", "gauge", (), "Tasks of the event loop."),
         Declared(
             "rad_gateway_usage_records_lost_total",
@@ -268,6 +281,8 @@ class Instruments:
         self.breaker_state = family["circuit_breaker_state"]
         self.provider_healthy = family["provider_healthy"]
         self.rate_limited = family["rate_limited_total"]
+        self.load_shed = family["load_shed_total"]
+        self.concurrency_limit = family["concurrency_limit"]
         self.auth_failures = family["auth_failures_total"]
         self.cost_usd = family["cost_usd_total"]
         self.event_loop_lag: Gauge = plain["event_loop_lag_seconds"]
@@ -294,6 +309,8 @@ class Instruments:
         for provider in self.labels.providers:
             self.provider_latency(provider)
             self.breaker_changed(provider, "closed")
+        for reason in SHED_REASONS:
+            self.load_shed(reason)
         for reason in AUTH_FAILURES:
             self.auth_failures(reason)
         self.rate_limited("rate_limited")

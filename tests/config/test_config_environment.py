@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "environment": ("alpha", "alpha"),
     "server.host": ("::1", "::1"),
     "keys[0].name": ("other", "other"),
+    "keys[0].priority": ("high", "high"),
     "admin_keys[0].name": ("other", "other"),
     "providers.openai.base_url": ("http://localhost:1/v1", "http://localhost:1/v1"),
     "providers.mock.kind": ("mock", "mock"),
@@ -48,6 +49,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "telemetry.tracing.otlp_endpoint": ("jaeger-collector:4317", "jaeger-collector:4317"),
     "upstream.client": ("httpx", "httpx"),
     "server.max_body_bytes": ("4096", 4096),
+    **{
+        f"providers.{name}.adaptive.{key}": ("0.5", 0.5)
+        for name in ("openai", "mock")
+        for key in ("keep_ratio", "tolerance_ratio")
+    },
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
 }

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from radgateway.inbound.bearer_tokens import TokenRules, TokenVerifier
     from radgateway.inbound.drain import Drain, DrainGuard, DrainLimits
     from radgateway.inbound.jwks_fetch import jwks_at_url, jwks_in_file
+    from radgateway.inbound.keepalive import StreamKeepalive
     from radgateway.inbound.key_renewal import RenewedKeys
+    from radgateway.inbound.load_shed import LoadShed
     from radgateway.inbound.rate_limit import RateLimiter
     from radgateway.inbound.request_context import RequestContextMiddleware
     from radgateway.inbound.signing_keys import SharedSecret
+    from radgateway.provider.adaptive_limit import AdaptiveConfig, AdaptiveLimit
     from radgateway.provider.breaker import BreakerConfig, BreakerPolicy, CircuitBreaker
     from radgateway.provider.bulkhead import Bulkhead
     from radgateway.provider.deadline import Deadline
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from radgateway.provider.health import HealthBook, ProviderHealth
     from radgateway.provider.http import HTTPProvider
     from radgateway.provider.mock import MockConfig, MockProvider
+    from radgateway.provider.slots import KeyedSlots, Slots
     from radgateway.routing.hedge import HedgeConfig
     from radgateway.routing.models import Candidate, ModelTable, Provider, Route
     from radgateway.routing.retry_budget import RetryBudget, RetryBudgetConfig, TokenBudget
@@ -63,9 +67,12 @@ _HOMES = {
     "inbound.drain": "Drain DrainGuard DrainLimits",
     "inbound.jwks_fetch": "jwks_at_url jwks_in_file",
     "inbound.key_renewal": "RenewedKeys",
+    "inbound.signing_keys": "SharedSecret",
+    "inbound.keepalive": "StreamKeepalive",
+    "inbound.load_shed": "LoadShed",
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
-    "inbound.signing_keys": "SharedSecret",
+    "provider.adaptive_limit": "AdaptiveConfig AdaptiveLimit",
     "provider.breaker": "BreakerConfig BreakerPolicy CircuitBreaker",
     "provider.bulkhead": "Bulkhead",
     "provider.deadline": "Deadline",
@@ -74,6 +81,7 @@ _HOMES = {
     "provider.http": "HTTPProvider",
     "provider.mock": "MockConfig MockProvider",
     "routing.hedge": "HedgeConfig",
+    "provider.slots": "KeyedSlots Slots",
     "routing.models": "Candidate ModelTable Provider Route",
     "routing.retry_budget": "RetryBudget RetryBudgetConfig TokenBudget",
     "routing.router": "ProviderRouter",
@@ -91,6 +99,8 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "AdaptiveConfig",
+    "AdaptiveLimit",
     "AdmissionQueue",
     "ApiKeyAuth",
     "ApiKeys",
@@ -115,6 +125,8 @@ __all__ = [
     "HealthBook",
     "HedgeConfig",
     "Instruments",
+    "KeyedSlots",
+    "LoadShed",
     "MemoryLedger",
     "MetricsEndpoint",
     "MetricsMiddleware",
@@ -134,7 +146,9 @@ __all__ = [
     "Route",
     "SQLiteLedger",
     "SharedSecret",
+    "Slots",
     "StreamBroken",
+    "StreamKeepalive",
     "Timeouts",
     "TokenBudget",
     "TokenRules",

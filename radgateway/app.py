@@ -21,6 +21,7 @@ from radgateway.gateway import Gateway
 from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth
 from radgateway.inbound.drain import DrainGuard
+from radgateway.inbound.keepalive import StreamKeepalive
 from radgateway.inbound.limit_storage import close_storage, storage_of
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
@@ -67,9 +68,7 @@ def create_gateway(
     instruments = instruments or assembly.instruments(config)
     drain = assembly.drain(config)
     models = assembly.model_table(config)
-    providers, clients = assembly.providers(
-        config, instruments.breaker_changed, instruments.fault_injected
-    )
+    providers, clients = assembly.providers(config, instruments)
     faults = assembly.fault_switch(config, providers, instruments)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
     health = assembly.health_book(config)
@@ -78,10 +77,13 @@ def create_gateway(
     limits_state = assembly.LimitsState()
     limits = storage_of(config.storage.limits.reveal())
     retry_budget = TokenBudget(config.retry_budget)
-    lag = LoopLagMonitor(
-        instruments,
-        also=[lambda: instruments.retry_budget_balance.set(retry_budget.balance)],
-    )
+    shed = assembly.load_shed(config)
+    sampled: list[Callable[[float], object]] = [
+        lambda lag_s: instruments.retry_budget_balance.set(retry_budget.balance)
+    ]
+    if shed is not None:
+        sampled.append(shed.observe)
+    lag = LoopLagMonitor(instruments, on_sample=sampled)
     tracing = config.telemetry.tracing
     collector = assembly.CollectorState(enabled=tracing.enabled)
     tracer_provider = (
@@ -136,7 +138,17 @@ def create_gateway(
                 max_concurrency=config.admission.max_concurrency,
                 max_queue=config.admission.max_queue,
                 max_wait_s=config.admission.max_wait_s,
+                shed=shed,
                 on_depth=instruments.queue_depth.inc,
+                on_shed=lambda reason: instruments.load_shed(reason).inc(),
+            )
+        )
+    if config.keepalive is not None:
+        inner.append(
+            partial(
+                StreamKeepalive,
+                interval_s=config.keepalive.interval_s,
+                before_content=config.keepalive.before_content,
             )
         )
     inner += [

@@ -18,9 +18,11 @@ from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
 from radgateway.inbound.bearer_tokens import NAME_PREFIX
 from radgateway.inbound.drain import Drain, DrainLimits
+from radgateway.inbound.load_shed import LoadShed
 from radgateway.operations.degraded import Check, Mode
 from radgateway.operations.fault_switch import FaultSwitch
 from radgateway.operations.providers import ProviderStatus
+from radgateway.provider.adaptive_limit import AdaptiveLimit
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.deadline import Deadline
@@ -36,6 +38,7 @@ from radgateway.provider.probe import (
     by_connection,
     by_request,
 )
+from radgateway.provider.slots import Slots
 from radgateway.provider.unreachable import UnreachableNotice
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.surface import SPOKEN_BY
@@ -54,7 +57,9 @@ _log = logging.getLogger("radgateway.app")
 
 def caller_keys(config: GatewayConfig) -> ApiKeys:
     """The keys of the data plane; an admin's is none of them."""
-    return ApiKeys((Principal(key.name), key.secret.reveal()) for key in config.keys)
+    return ApiKeys(
+        (Principal(key.name, priority=key.priority), key.secret.reveal()) for key in config.keys
+    )
 
 
 def admin_keys(config: GatewayConfig) -> ApiKeys:
@@ -123,6 +128,17 @@ def trusting(ca_file: str | None) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=ca_file) if ca_file is not None else None
 
 
+def load_shed(config: GatewayConfig) -> LoadShed | None:
+    """What turns work away while the event loop is late; it says so once a change."""
+    if config.admission is None or config.admission.max_lag_s is None:
+        return None
+
+    def changed(level: int) -> None:
+        _log.warning("radgateway.admission.shedding", extra={"level": level})
+
+    return LoadShed(config.admission.max_lag_s, on_change=changed)
+
+
 def upstream_client(config: GatewayConfig, ca_file: str | None) -> Upstream:
     """A client for providers that trust the system's authorities, or those of one file."""
     settings = config.upstream
@@ -188,7 +204,7 @@ def provider(
     name: str,
     config: ProviderConfig,
     client: Upstream | None,
-    on_breaker: Callable[[str, str], None],
+    instruments: Instruments,
     injector: Layer | None = None,
 ) -> Provider:
     """A provider behind what protects it from us and us from it.
@@ -227,12 +243,12 @@ def provider(
 
         def changed(old: str, new: str) -> None:
             _log.warning("radgateway.breaker.%s", new, extra={"provider": name, "was": old})
-            on_breaker(name, new)
+            instruments.breaker_changed(name, new)
 
         policy = BreakerPolicy(config.breaker, on_change=changed, name=name)
         layers.append(partial(CircuitBreaker, policy=policy))
     if config.max_concurrency is not None:
-        layers.append(partial(Bulkhead, max_concurrency=config.max_concurrency))
+        layers.append(partial(Bulkhead, max_concurrency=_places(name, config, instruments)))
     layers.append(partial(Deadline, timeouts=timeouts))
     if injector is not None:
         layers.append(injector)
@@ -246,10 +262,24 @@ def _say_unreachable(name: str, reason: str, unsaid: int) -> None:
     )
 
 
+def _places(name: str, config: ProviderConfig, instruments: Instruments) -> Slots | AdaptiveLimit:
+    """The places at a provider: so many, or as many as it turns out to take."""
+    assert config.max_concurrency is not None
+    slots = Slots(config.max_concurrency)
+    gauge = instruments.concurrency_limit(name)
+    gauge.set(slots.limit)
+    if config.adaptive is None:
+        return slots
+
+    def moved(limit: int) -> None:
+        gauge.set(limit)
+        _log.info("radgateway.bulkhead.limit", extra={"provider": name, "limit": limit})
+
+    return AdaptiveLimit(slots, config.adaptive, on_change=moved)
+
+
 def providers(
-    config: GatewayConfig,
-    on_breaker: Callable[[str, str], None],
-    on_fault: Callable[[str, str], None],
+    config: GatewayConfig, instruments: Instruments
 ) -> tuple[dict[str, Provider], list[Upstream]]:
     """All providers, and the clients they share: one for each set of trusted authorities."""
     clients: dict[str | None, Upstream] = {}
@@ -264,9 +294,11 @@ def providers(
         injector: Layer | None = None
         if settings.faults is not None or armable:
             injector = partial(
-                FaultInjector, faults=settings.faults, on_fault=partial(on_fault, name)
+                FaultInjector,
+                faults=settings.faults,
+                on_fault=partial(instruments.fault_injected, name),
             )
-        made[name] = provider(name, settings, client, on_breaker, injector)
+        made[name] = provider(name, settings, client, instruments, injector)
     return made, list(clients.values())
 
 
@@ -408,3 +440,25 @@ def modes_shown(instruments: Instruments) -> Callable[[str, Mode | None, Mode], 
             instruments.provider_healthy(name).set(available)
 
     return changed
+
+
+def _state_of(name: str, config: ProviderConfig, app: Any) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "name": name,
+        "kind": config.kind,
+        "baseUrl": config.base_url,
+        "circuitState": None,
+        "retryAfterS": None,
+        "inFlight": None,
+        "maxConcurrency": config.max_concurrency,
+        "concurrencyLimit": None,
+    }
+    while app is not None:
+        if isinstance(app, CircuitBreaker):
+            state["circuitState"] = app.state
+            state["retryAfterS"] = round(app.retry_after_s(), 3)
+        elif isinstance(app, Bulkhead):
+            state["inFlight"] = app.slots.in_use
+            state["concurrencyLimit"] = app.slots.limit
+        app = getattr(app, "app", None)
+    return state

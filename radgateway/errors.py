@@ -53,6 +53,7 @@ CATALOGUE: dict[str, Kind] = {
     "overloaded": Kind(503, "overloaded"),
     "auth_unavailable": Kind(503, "overloaded"),
     "queue_timeout": Kind(503, "overloaded"),
+    "deadline_exceeded": Kind(504, "timeout"),
     "draining": Kind(503, "overloaded"),
     "bulkhead_full": Kind(503, "overloaded"),
     "breaker_open": Kind(503, "overloaded"),
@@ -74,8 +75,11 @@ CATALOGUE: dict[str, Kind] = {
     "internal_error": Kind(500, "internal"),
 }
 
-OWN_REFUSALS = frozenset({"bulkhead_full", "breaker_open", "upstream_pool_timeout"})
-"""Answers of ours for want of our own room; they say nothing about the provider."""
+OWN_REFUSALS = frozenset(
+    {"bulkhead_full", "breaker_open", "upstream_pool_timeout", "deadline_exceeded"}
+)
+"""Answers of ours for want of our own room or the client's patience; they say nothing about the
+provider."""
 
 SOURCE_GATEWAY = (b"x-radgateway-error-source", b"gateway")
 SOURCE_UPSTREAM = (b"x-radgateway-error-source", b"upstream")

@@ -24,6 +24,7 @@ KEY = "radgateway"
 ATTEMPT_KEY = "radgateway.attempt"
 
 UsageSource = Literal["reported", "estimated", "absent"]
+Priority = Literal["high", "normal", "low"]
 Outcome = Literal[
     "success", "client_error", "refused", "upstream_error", "interrupted", "client_disconnected"
 ]
@@ -42,6 +43,8 @@ class Principal:
 
     name: str
     admin: bool = False
+    priority: Priority = "normal"
+    """Who goes first where not all can be served, and who is turned away last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ class Exchange:
         self.started_at = time.time()  # Unix seconds
         self.operation: Operation | None = None  # RequestContextMiddleware
         # Until when (the clock's seconds) the client waits for the answer to begin, where its
-        # headers say so. RequestContextMiddleware.
+        # headers say so. RequestContextMiddleware; StreamKeepalive takes it back.
         self.deadline: float | None = None
         self.trace_id = ""  # TracingMiddleware: 32 hex digits
         self.span_id = ""  # TracingMiddleware: 16 hex digits

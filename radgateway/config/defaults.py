@@ -15,6 +15,7 @@ from typing import Any
 
 from radgateway.config import original
 from radgateway.config.problems import Report
+from radgateway.config.schema import DAY_S
 from radgateway.config.secrets import Secret
 from radgateway.config.tree import Node, from_values
 
@@ -55,6 +56,22 @@ _OLLAMA_MODELS = ("llama3", "mistral", "codellama")
 def matrix(environment: str) -> Node:
     """The defaults of an environment; local's for a name that is none, which others report."""
     return from_values(MATRIX.get(environment, MATRIX["local"]), Report())
+
+
+def give_answers_time(root: Node) -> None:
+    """Let only `total_s` bound an answer that does not stream, where nobody said otherwise.
+
+    Its first byte comes with its last token, so the 30 s that a stream gets to begin would cut
+    every long one. Who sets `first_byte_s` means it, for all answers.
+    """
+    providers = root.value.get("providers") if isinstance(root.value, dict) else None
+    named = providers.value if providers is not None else None
+    for provider in named.values() if isinstance(named, dict) else ():
+        if not isinstance(provider.value, dict):
+            continue
+        timeouts = provider.value.setdefault("timeouts", Node({}))
+        if isinstance(timeouts.value, dict) and "first_byte_s" not in timeouts.value:
+            timeouts.value.setdefault("answer_s", Node(DAY_S))
 
 
 def embedded(environ: Mapping[str, str], environment: str, report: Report) -> Node:

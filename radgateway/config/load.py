@@ -100,6 +100,7 @@ def _tree(
     root = merge(merge(defaults.matrix(name), said), given)
     environment.overlay(root, GatewayConfig, environ, report)
     original.give_vendor_keys(root, environ)
+    defaults.give_answers_time(root)
     return root
 
 

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from radgateway.config.jwt import JwtConfig
 from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
+from radgateway.exchange import Priority
+from radgateway.provider.adaptive_limit import AdaptiveConfig
 from radgateway.provider.breaker import BreakerConfig
 from radgateway.provider.faults import Faults
 from radgateway.provider.probe import ProbeConfig
@@ -40,7 +42,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 MODEL = re.compile(r"[!-~]{1,256}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
-_DAY_S = 86_400.0
+DAY_S = 86_400.0
 
 
 def _within(owner: object, names: str, low: float, high: float, *, over: bool = False) -> None:
@@ -97,9 +99,9 @@ class ServerConfig:
         if not re.fullmatch(r"[!-~]{1,255}", self.host):
             raise ValueError("host must be an address or a host name")
         _within(self, "port", 0, 65_535)
-        _within(self, "drain_timeout_s stream_drain_timeout_s drain_delay_s", 0, _DAY_S)
+        _within(self, "drain_timeout_s stream_drain_timeout_s drain_delay_s", 0, DAY_S)
         _within(self, "max_body_bytes", 1024, 1024**3)
-        _within(self, "body_timeout_s", 0, _DAY_S, over=True)
+        _within(self, "body_timeout_s", 0, DAY_S, over=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,8 @@ class KeyConfig:
     """Tokens, such as `100000/minute`; all of them hold. None by default."""
     max_concurrency: int | None = None
     """Requests in progress at once, at least 1; None for no bound of its own."""
+    priority: Priority = "normal"
+    """high, normal or low: who is served first and turned away last when there is too much."""
 
     def __post_init__(self) -> None:
         _matches(self, "name", NAME, "up to 64 letters, digits and _.@-")
@@ -159,13 +163,17 @@ class TimeoutsConfig:
     """Waiting for a free connection; longer means the pool is too small."""
     first_byte_s: float = 30.0
     """To the response's start, for a stream its first event."""
+    answer_s: float | None = None
+    """The same for a request that does not stream, whose first byte comes with its last token.
+    None is `first_byte_s`; where a file sets neither of the two, only `total_s` bounds it."""
     idle_s: float = 30.0
     """Between two chunks of a response."""
     total_s: float = 600.0
     """The whole call; the longest generation worth paying for."""
 
     def __post_init__(self) -> None:
-        _within(self, "connect_s pool_s first_byte_s idle_s total_s", 0, _DAY_S, over=True)
+        names = "connect_s pool_s first_byte_s answer_s idle_s total_s"
+        _within(self, names, 0, DAY_S, over=True)
 
     @property
     def clocks(self) -> Timeouts:
@@ -174,6 +182,7 @@ class TimeoutsConfig:
             connect_s=self.connect_s,
             pool_s=self.pool_s,
             first_byte_s=self.first_byte_s,
+            answer_s=self.answer_s,
             idle_s=self.idle_s,
             total_s=self.total_s,
         )
@@ -197,6 +206,9 @@ class ProviderConfig:
     """Ask for the usage of streams; off for servers that refuse `stream_options`."""
     max_concurrency: int | None = 200
     """Calls in progress at once, at least 1; null for no bulkhead."""
+    adaptive: AdaptiveConfig | None = None
+    """How far `max_concurrency` falls while the provider is overloaded; null for never. Off, as
+    it turns a provider's own 429, which says when to return, into a refusal of ours."""
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     breaker: BreakerConfig | None = field(default_factory=BreakerConfig)
     """When to stop calling it; null for no breaker."""
@@ -227,7 +239,9 @@ class ProviderConfig:
             if not _HEADER.fullmatch(name) or name.lower() in ("host", "content-length"):
                 raise ValueError(f"headers can't set {name!r}")
         _within(self, "max_concurrency", 1, 1_000_000)
-        _within(self, "latency_ms", 0, _DAY_S * 1000)
+        if self.adaptive is not None and self.max_concurrency is None:
+            raise ValueError("adaptive needs max_concurrency, which is its ceiling")
+        _within(self, "latency_ms", 0, DAY_S * 1000)
         _within(self, "tokens_per_s", 0, 1e9)
         _within(self, "error_ratio", 0, 1)
 
@@ -301,11 +315,28 @@ class AdmissionConfig:
     """Requests that wait for a place, 0 or more; the next is refused at once."""
     max_wait_s: float = 5.0
     """Seconds one waits at most; who waits longer has usually given up."""
+    max_lag_s: float | None = 0.25
+    """Seconds the event loop may be late before work is turned away, low priority first; null for
+    never. A request has some five turns of the loop, so this adds over a second to each."""
 
     def __post_init__(self) -> None:
         _within(self, "max_concurrency", 1, 1_000_000)
         _within(self, "max_queue", 0, 1_000_000)
         _within(self, "max_wait_s", 0, 3600)
+        _within(self, "max_lag_s", 0, 60, over=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepaliveConfig:
+    """Signs of life in a stream whose provider is silent."""
+
+    interval_s: float = 15.0
+    """Seconds of silence before each, over 0; WHATWG HTML §9.2.7 advises about 15."""
+    before_content: bool = False
+    """Also before the answer has begun. The status is then 200 whatever comes of it."""
+
+    def __post_init__(self) -> None:
+        _within(self, "interval_s", 0, 3600, over=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,6 +422,9 @@ class GatewayConfig:
     retry_budget: RetryBudgetConfig = field(default_factory=RetryBudgetConfig)
     admission: AdmissionConfig | None = field(default_factory=AdmissionConfig)
     """None takes every request at once."""
+    keepalive: KeepaliveConfig | None = None
+    """None sends nothing. Off, as with the default clocks no silence outlasts the 60 s after which
+    balancers cut, and what a provider sends should be what the caller gets."""
     storage: StorageConfig = field(default_factory=StorageConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)

@@ -35,6 +35,7 @@ class AnthropicMessages:
 
     name = "anthropic-messages"
     streams_json = False
+    keepalive = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """Read the model and `stream`."""

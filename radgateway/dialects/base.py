@@ -51,6 +51,9 @@ class Dialect(Protocol):
     """openai-chat, openai-responses, openai, anthropic-messages or gemini; safe as a label."""
     streams_json: bool
     """Whether a stream may also come as one JSON document that grows (Gemini's array)."""
+    keepalive: bytes
+    """What may be sent between two events and means nothing; empty where its clients take nothing
+    of the kind."""
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """Find the model and whether the answer is to stream. Raises `Refusal` (400, 415)."""

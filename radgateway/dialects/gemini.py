@@ -55,6 +55,9 @@ class Gemini:
 
     name = "gemini"
     streams_json = True
+    # Google's own clients parse every line that is no data line as JSON (python-genai), or refuse
+    # it (googleapis/go-genai#903).
+    keepalive = b""
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """The model and the verb come from the path; the body is only checked to be an object."""

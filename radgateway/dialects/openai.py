@@ -32,6 +32,7 @@ class OpenAI:
 
     name = "openai"
     streams_json = False
+    keepalive = b": keepalive\n\n"
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """Read a JSON body or, for transcriptions, a multipart form."""

@@ -120,7 +120,8 @@ class ProviderStatus:
             "circuit": self.controls.snapshot() if self.controls is not None else None,
             "retryAfterS": round(max(waits), 3) if waits else None,
             "inFlight": bulkhead.slots.in_use if bulkhead is not None else None,
-            "maxConcurrency": bulkhead.slots.limit if bulkhead is not None else None,
+            "maxConcurrency": _most(bulkhead) if bulkhead is not None else None,
+            "concurrencyLimit": bulkhead.slots.limit if bulkhead is not None else None,
             **_shown(health),
             "probe": _shown_probe(self._probes.get(self.name)),
         }
@@ -135,6 +136,11 @@ def _layers(app: Any) -> Iterator[Any]:
     while app is not None:
         yield app
         app = getattr(app, "app", None)
+
+
+def _most(bulkhead: Bulkhead) -> int:
+    """The places there are at most, however few an adaptive limit leaves of them now."""
+    return bulkhead.adaptive.ceiling if bulkhead.adaptive is not None else bulkhead.slots.limit
 
 
 def _shown(health: Health) -> dict[str, Any]:

@@ -44,6 +44,7 @@ AUTH_FAILURES: Final = (
     "token_not_yet_valid",
 )
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
+SHED_REASONS: Final = ("queue_full", "displaced", "queue_timeout", "client_deadline", "loop_lag")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STATUSES = frozenset(
@@ -214,6 +215,18 @@ METRICS: Final[dict[str, Declared]] = {
             "The longest the event loop was late within the last sampling period.",
             "livemax",
         ),
+        Declared(
+            "rad_gateway_load_shed_total",
+            "counter",
+            ("reason",),
+            "Requests turned away before any work was done for them.",
+        ),
+        Declared(
+            "rad_gateway_concurrency_limit",
+            "gauge",
+            ("provider",),
+            "Calls that may be in progress at the provider at once.",
+        ),
         Declared("rad_gateway_asyncio_tasks", "gauge", (), "Tasks of the event loop."),
         Declared(
             "rad_gateway_usage_records_lost_total",
@@ -329,6 +342,8 @@ class Instruments:
         self.faults_injected = family["faults_injected_total"]
         self.faults_armed = family["faults_armed"]
         self.rate_limited = family["rate_limited_total"]
+        self.load_shed = family["load_shed_total"]
+        self.concurrency_limit = family["concurrency_limit"]
         self.auth_failures = family["auth_failures_total"]
         self.cost_usd = family["cost_usd_total"]
         self.event_loop_lag: Gauge = plain["event_loop_lag_seconds"]
@@ -360,6 +375,8 @@ class Instruments:
             self.provider_latency(provider)
             self.breaker_changed(provider, "closed")
             self.faults_armed(provider)
+        for reason in SHED_REASONS:
+            self.load_shed(reason)
         for reason in AUTH_FAILURES:
             self.auth_failures(reason)
         for outcome in HEDGE_OUTCOMES:

@@ -18,8 +18,8 @@ class LoopLagMonitor:
     """Samples the lag of the running loop into the gauges, until it is stopped.
 
     A sample every `interval_s` seconds; the gauge shows the greatest of the last `period` of
-    them, so that a scrape sees a stall that came between two scrapes. `also` is called about
-    every fourth time, to set gauges that change with time alone.
+    them, so that a scrape sees a stall that came between two scrapes. Each of
+    `on_sample` gets every one.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class LoopLagMonitor:
         *,
         interval_s: float = 0.25,
         period: int = 60,
-        also: Sequence[Callable[[], object]] = (),
+        on_sample: Sequence[Callable[[float], object]] = (),
         clock: Clock = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -39,7 +39,7 @@ class LoopLagMonitor:
         self._instruments = instruments
         self._interval_s = interval_s
         self._recent = [0.0] * period
-        self._also = also
+        self._on_sample = tuple(on_sample)
         self._clock = clock
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
@@ -61,10 +61,11 @@ class LoopLagMonitor:
         while True:
             due = self._clock() + self._interval_s
             await self._sleep(self._interval_s)
-            self._recent[turn] = max(0.0, self._clock() - due)
+            lag_s = max(0.0, self._clock() - due)
+            self._recent[turn] = lag_s
+            for told in self._on_sample:
+                told(lag_s)
             turn = (turn + 1) % len(self._recent)
             self._instruments.event_loop_lag.set(max(self._recent))
             if turn % 4 == 0:
                 self._instruments.asyncio_tasks.set(len(asyncio.all_tasks()))
-                for call in self._also:
-                    call()

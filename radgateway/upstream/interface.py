@@ -25,6 +25,9 @@ class Timeouts:
     """Waiting for a free connection; not counted by `connect_s`."""
     first_byte_s: float | None = None
     """From the request's last byte out to the response's headers."""
+    answer_s: float | None = None
+    """The same for a request that is known not to stream; None is `first_byte_s`. Only `Deadline`
+    knows it, as a client can't tell."""
     idle_s: float | None = None
     """Between two reads of the body, while the reader is waiting."""
     total_s: float | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from config.config_cases import refused
+from config.config_cases import SMALL, loaded, refused
 
 from radgateway.config import ConfigError, default_config, load_config
 
@@ -137,3 +139,24 @@ def test_the_environment_is_laid_over_the_embedded_configuration_too() -> None:
     assert config.models["gpt-4o-mini"].strategy == "weighted"
     with pytest.raises(ConfigError, match="RADGATEWAY_SERVER__PORT"):
         default_config({"RADGATEWAY_SERVER__PORT": "x"})
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "first_byte_s", "answer_s"),
+    [
+        ("", 30, 86_400),
+        (", timeouts: {total_s: 900}", 30, 86_400),
+        (", timeouts: {first_byte_s: 5}", 5, None),
+        (", timeouts: {first_byte_s: 5, answer_s: 90}", 5, 90),
+        (", timeouts: {answer_s: null}", 30, None),
+    ],
+)
+def test_how_long_a_whole_answer_may_take(
+    tmp_path: Path, timeouts: str, first_byte_s: float, answer_s: float | None
+) -> None:
+    """Who sets `first_byte_s` means it for all answers; who does not has only `total_s` for those
+    that do not stream, since their first byte comes with their last token."""
+    config = loaded(tmp_path, SMALL.replace("kind: mock", "kind: mock" + timeouts))
+    clocks = config.providers["mock"].timeouts
+    assert (clocks.first_byte_s, clocks.answer_s) == (first_byte_s, answer_s)
+    assert clocks.clocks.answer_s == answer_s

@@ -36,6 +36,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "environment": ("alpha", "alpha"),
     "server.host": ("::1", "::1"),
     "keys[0].name": ("other", "other"),
+    "keys[0].priority": ("high", "high"),
     "admin_keys[0].name": ("other", "other"),
     "providers.openai.base_url": ("http://localhost:1/v1", "http://localhost:1/v1"),
     "providers.mock.kind": ("mock", "mock"),
@@ -59,6 +60,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "providers.openai.probe.path": ("/health", "/health"),
     "retry_budget.storm_tokens": ("40", 40.0),
     "models.gpt-4o-mini.hedge.quantile": ("0.9", 0.9),
+    **{
+        f"providers.{name}.adaptive.{key}": ("0.5", 0.5)
+        for name in ("openai", "mock")
+        for key in ("keep_ratio", "tolerance_ratio")
+    },
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
     "providers.openai.faults.header": ("x-chaos", "x-chaos"),

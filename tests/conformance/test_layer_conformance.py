@@ -26,13 +26,17 @@ from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
 from radgateway.inbound.bearer_tokens import TokenRules, TokenVerifier
 from radgateway.inbound.drain import Drain, DrainGuard
+from radgateway.inbound.keepalive import StreamKeepalive
+from radgateway.inbound.load_shed import LoadShed
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.inbound.signing_keys import SharedSecret
+from radgateway.provider.adaptive_limit import AdaptiveLimit
 from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.deadline import Deadline
 from radgateway.provider.faults import FaultInjector, Faults
+from radgateway.provider.slots import KeyedSlots, Slots
 from radgateway.routing.retry_budget import RetryBudget
 from radgateway.telemetry.instruments import Instruments
 from radgateway.telemetry.metrics import MetricsMiddleware
@@ -73,14 +77,22 @@ LAYERS: list[tuple[str, Layer]] = [
     ("FaultInjector", lambda app: FaultInjector(app, Faults())),
     ("RateLimiter", lambda app: RateLimiter(app, "100000/minute")),
     ("RetryBudget", RetryBudget),
+    ("StreamKeepalive", StreamKeepalive),
+    ("EarlyKeepalive", lambda app: StreamKeepalive(app, before_content=True)),
+    ("AdaptiveBulkhead", lambda app: Bulkhead(app, AdaptiveLimit(Slots(1000)))),
+    ("KeyedBulkhead", lambda app: Bulkhead(app, slots_of=KeyedSlots(1000))),
 ]
 """Every layer, set so that it lets the requests of this suite pass."""
+
+BOUNDED = ("AdmissionQueue", "Bulkhead", "AdaptiveBulkhead", "KeyedBulkhead")
 
 # Those with a bound, set to 1: a place or timer that one request leaks is missed by the next.
 NARROW: list[tuple[str, Layer]] = [
     ("AdmissionQueue", lambda app: AdmissionQueue(app, 1, 0, 1.0)),
     ("Bulkhead", lambda app: Bulkhead(app, 1)),
-    *[(name, layer) for name, layer in LAYERS if name not in ("AdmissionQueue", "Bulkhead")],
+    ("AdaptiveBulkhead", lambda app: Bulkhead(app, AdaptiveLimit(Slots(1)))),
+    ("KeyedBulkhead", lambda app: Bulkhead(app, slots_of=KeyedSlots(1))),
+    *[(name, layer) for name, layer in LAYERS if name not in BOUNDED],
 ]
 
 
@@ -372,15 +384,27 @@ def test_it_stands_in_a_starlette_app(layer: Layer) -> None:
 @pytest.mark.parametrize(("name", "layer"), LAYERS)
 def test_it_can_be_described(name: str, layer: Layer) -> None:
     """A layer names itself and what it stands around, so that an order can be asserted."""
-    assert describe(layer(streaming)).names == (name, "streaming")
+    # Some layers are here in more than one setting.
+    known = {"EarlyKeepalive": "StreamKeepalive", "AdaptiveBulkhead": "Bulkhead"}
+    known["KeyedBulkhead"] = "Bulkhead"
+    assert describe(layer(streaming)).names == (known.get(name, name), "streaming")
 
 
 REFUSING: list[tuple[str, Layer, str]] = [
     ("AdmissionQueue", lambda app: AdmissionQueue(app, 1, 0), "overloaded"),
     ("Bulkhead", lambda app: Bulkhead(app, 1), "bulkhead_full"),
+    ("KeyedBulkhead", lambda app: Bulkhead(app, slots_of=KeyedSlots(1)), "bulkhead_full"),
+    ("LoadShed", lambda app: AdmissionQueue(app, shed=_late()), "overloaded"),
     ("CircuitBreaker", lambda app: _opened(CircuitBreaker(app)), "breaker_open"),
     ("RateLimiter", lambda app: RateLimiter(app, "1/hour"), "rate_limited"),
 ]
+
+
+def _late() -> LoadShed:
+    shed = LoadShed(0.1)
+    for _ in range(6):
+        shed.observe(1.0)
+    return shed
 
 
 def _opened(breaker: CircuitBreaker) -> CircuitBreaker:

@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from typing import Any
 
 import pytest
-from drive import Answer, drive, http_scope
-from hypothesis import given
-from hypothesis import strategies as st
+from drive import Answer, drive, http_scope, no_other_tasks
 from virtual_time import now, pending_timers, run_virtual
 
-from radgateway.exchange import KEY, Exchange
-from radgateway.inbound.admission import AdmissionQueue, WaitingLine
+from radgateway.exchange import KEY, Exchange, Principal, Priority
+from radgateway.inbound.admission import AdmissionQueue, priority_of
+from radgateway.inbound.load_shed import LoadShed
 
 
 async def busy(scope: Any, receive: Any, send: Any) -> None:
@@ -118,62 +116,159 @@ def test_changes_of_the_depth_are_told() -> None:
     run_virtual(story())
 
 
-def test_a_place_handed_to_one_who_just_left_is_handed_on() -> None:
-    """A waiter cancelled in the tick in which its turn comes takes the place from nobody."""
+def keyed(path: str, priority: Priority = "normal", patience_s: float | None = None) -> Any:
+    """A request of a caller, with its record."""
+    exchange = Exchange("r", clock=now)
+    exchange.principal = Principal("caller", priority=priority)
+    if patience_s is not None:
+        exchange.deadline = now() + patience_s
+    return {**http_scope(path), "state": {KEY: exchange}}
+
+
+def test_a_client_that_leaves_frees_its_place_in_line() -> None:
+    """It is seen while it waits; no work is done for it, and nobody is answered."""
 
     async def story() -> None:
-        line = WaitingLine(1, 5, 5.0)
-        assert line.try_enter()
-        first = asyncio.create_task(line.enter())
-        second = asyncio.create_task(line.enter())
+        served: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            served.append(scope["path"])
+            await busy(scope, receive, send)
+
+        queue = AdmissionQueue(app, 1, 1, 5.0, clock=now)
+        first = asyncio.create_task(drive(queue, http_scope("/2")))
         await asyncio.sleep(0)
-        line.leave()
-        first.cancel()
-        assert await second == "admitted"
-        assert first.cancelled()
-        assert line.in_use == 1
-        line.leave()
-        assert (line.in_use, line.depth) == (0, 0)
+        leave, scope = asyncio.Event(), keyed("/1")
+        leaving = asyncio.create_task(drive(queue, scope, b"body", leave=leave))
+        await asyncio.sleep(0.5)
+        assert (await drive(queue, http_scope("/0"))).status == 503
+        leave.set()
+        gone = await leaving
+        assert (gone.status, now(), queue.depth) == (0, 0.5, 0)
+        exchange = scope["state"][KEY]
+        assert (exchange.disconnected, exchange.queued_s) == (True, 0.5)
+        assert (await drive(queue, http_scope("/0.5"))).status == 200
+        assert (await first).status == 200
+        assert served == ["/2", "/0.5"]
+        assert (queue.in_use, pending_timers()) == (0, 0)
+        assert not await no_other_tasks()
 
     run_virtual(story())
 
 
-@given(st.integers(0, 2**32), st.integers(1, 3), st.integers(0, 6))
-def test_no_place_is_lost_and_none_is_made_up(seed: int, places: int, queue: int) -> None:
-    """With cancellations at random moments, never too many run, and in the end all are free."""
-    rng = random.Random(seed)
+def test_the_body_of_one_that_waited_is_whole() -> None:
+    """What was read while it waited, and what comes after, in order; then the disconnect."""
 
     async def story() -> None:
-        line = WaitingLine(places, queue, 0.3)
-        running = 0
+        async def echo(scope: Any, receive: Any, send: Any) -> None:
+            body = b""
+            while True:
+                message = await receive()
+                body += message["body"]
+                if not message["more_body"]:
+                    break
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+            assert (await receive())["type"] == "http.disconnect"
 
-        async def visit(hold_s: float) -> None:
-            nonlocal running
-            if await line.enter() != "admitted":
-                return
-            running += 1
-            assert running <= places
-            assert line.depth <= queue
-            try:
-                await asyncio.sleep(hold_s)
-            finally:
-                running -= 1
-                line.leave()
+        queue = AdmissionQueue(echo, 1, 5, 5.0)
+        assert queue.line.try_enter()
+        parts = [b"a" * 10, b"", b"b" * 70_000, b"c" * 10, b"d"]
+        waiting = asyncio.create_task(drive(queue, http_scope("/"), parts))
+        await asyncio.sleep(0.3)
+        queue.line.leave()
+        assert (await waiting).body == b"".join(parts)
+        assert queue.in_use == 0
+        assert not await no_other_tasks()
 
-        tasks = []
-        for _ in range(30):
-            tasks.append(asyncio.create_task(visit(rng.choice([0, 0.1, 0.2]))))
-            if rng.random() < 0.6:
-                await asyncio.sleep(rng.choice([0, 0, 0.1]))
-            if rng.random() < 0.5:
-                rng.choice(tasks).cancel()
-            if rng.random() < 0.2:
-                line_before = line.in_use
-                assert line_before <= places
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert not [r for r in results if isinstance(r, Exception)]
-        assert (running, line.in_use, line.depth, pending_timers()) == (0, 0, 0, 0)
-        assert line.try_enter()
+    run_virtual(story())
+
+
+def test_who_has_given_up_is_not_served() -> None:
+    """The client's own deadline ends its wait, with a code of its own."""
+
+    async def story() -> None:
+        reasons: list[str] = []
+        queue = AdmissionQueue(busy, 1, 9, 5.0, on_shed=reasons.append)
+        running = asyncio.create_task(drive(queue, http_scope("/3")))
+        await asyncio.sleep(0)
+        late = await drive(queue, keyed("/1", patience_s=1))
+        assert (late.status, code_of(late), now()) == (504, "deadline_exceeded", 1)
+        assert (await drive(queue, keyed("/1", patience_s=-1))).status == 504
+        assert reasons == ["client_deadline"] * 2
+        await running
+
+    run_virtual(story())
+
+
+def test_a_turn_that_would_come_too_late_is_refused_at_once() -> None:
+    """Where the line is slower than the client is patient, it hears so without waiting."""
+
+    async def story() -> None:
+        reasons: list[str] = []
+        queue = AdmissionQueue(busy, 1, 99, 60.0, on_shed=reasons.append)
+        running = [asyncio.create_task(drive(queue, http_scope("/0.5"))) for _ in range(20)]
+        await asyncio.sleep(3.1)
+        refused = await drive(queue, keyed("/0", patience_s=2))
+        assert (code_of(refused), now()) == ("overloaded", 3.1)
+        assert int(refused.header("retry-after") or "") == 7, "14 places, two a second"
+        urgent = await drive(queue, keyed("/0", "high", patience_s=2))
+        assert urgent.status == 200
+        assert reasons == ["client_deadline"]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        assert (queue.in_use, queue.depth) == (0, 0)
+
+    run_virtual(story())
+
+
+def test_the_keys_priority_decides_who_goes_first() -> None:
+    """And who has to make room where the line is full."""
+
+    async def story() -> None:
+        order: list[str] = []
+        reasons: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            order.append(priority_of(scope))
+            await busy(scope, receive, send)
+
+        queue = AdmissionQueue(app, 1, 3, 5.0, on_shed=reasons.append)
+        running = [asyncio.create_task(drive(queue, http_scope("/1")))]
+        arriving: list[Priority] = ["low", "normal", "low", "high"]
+        for priority in arriving:
+            await asyncio.sleep(0)
+            running.append(asyncio.create_task(drive(queue, keyed("/0.1", priority))))
+        answers = await asyncio.gather(*running)
+        assert [answer.status for answer in answers] == [200, 200, 200, 503, 200]
+        assert order == ["normal", "high", "normal", "low"]
+        assert reasons == ["displaced"]
+
+    run_virtual(story())
+
+
+def test_while_the_loop_is_late_low_priority_is_turned_away() -> None:
+    """A 503 with Retry-After, before a place is taken; who is under way is left alone."""
+
+    async def story() -> None:
+        reasons: list[str] = []
+        shed = LoadShed(0.2)
+        queue = AdmissionQueue(busy, 5, 5, 5.0, shed=shed, on_shed=reasons.append)
+        running = asyncio.create_task(drive(queue, keyed("/1", "low")))
+        await asyncio.sleep(0)
+        shed.observe(1.0)
+        shed.observe(1.0)
+        refused = await drive(queue, keyed("/0", "low"))
+        assert (refused.status, code_of(refused)) == (503, "overloaded")
+        assert refused.header("retry-after") == "2"
+        assert (await drive(queue, keyed("/0"))).status == 200
+        shed.observe(1.0)
+        shed.observe(1.0)
+        assert (await drive(queue, http_scope("/0"))).status == 503, "no key is normal priority"
+        assert (await drive(queue, keyed("/0", "high"))).status == 200
+        assert reasons == ["loop_lag"] * 2
+        assert (await running).status == 200
 
     run_virtual(story())
 

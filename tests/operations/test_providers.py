@@ -14,9 +14,10 @@ from radgateway.exchange import Attempt
 from radgateway.gateway import Gateway
 from radgateway.operations.providers import ProviderStatus
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
-from radgateway.provider.bulkhead import Bulkhead, Slots
+from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.health import ProviderHealth
 from radgateway.provider.probe import ProbeResult
+from radgateway.provider.slots import Slots
 
 ANSWER = json.dumps(
     {

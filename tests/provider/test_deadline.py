@@ -10,6 +10,8 @@ from drive import Answer, drive, http_scope
 from virtual_time import now, pending_timers, run_virtual
 
 from radgateway.asgi import StreamBroken
+from radgateway.dialects.base import Ask
+from radgateway.errors import OWN_REFUSALS
 from radgateway.exchange import ATTEMPT_KEY, KEY, Attempt, Exchange
 from radgateway.provider.deadline import Deadline
 from radgateway.upstream.interface import Timeouts
@@ -302,6 +304,109 @@ def test_work_after_the_response_is_left_alone() -> None:
     assert at == 4
 
 
+def recorded_scope(patience_s: float | None = None, stream: bool | None = None) -> dict[str, Any]:
+    """A request below a router: with its record, what is known of it, and an attempt."""
+    scope = http_scope(CHAT)
+    exchange = Exchange("r", clock=now)
+    if patience_s is not None:
+        exchange.deadline = now() + patience_s
+    if stream is not None:
+        exchange.ask = Ask(CHAT, b"application/json", b"{}", "m", stream)
+        exchange.stream = stream
+    scope["state"] = {KEY: exchange, ATTEMPT_KEY: Attempt("p", "m", 0.0)}
+    return scope
+
+
+def test_nobody_is_worked_for_who_has_gone() -> None:
+    """The client's own deadline ends the wait for the start, where it is before ours."""
+
+    async def story() -> None:
+        app = Deadline(scripted(9.0, "start", "end"), Timeouts(first_byte_s=4, total_s=8))
+        scope = recorded_scope(patience_s=2)
+        answer = await drive(app, scope)
+        assert (answer.status, code_of(answer)) == (504, "deadline_exceeded")
+        assert now() == pytest.approx(2)
+        attempt = scope["state"][ATTEMPT_KEY]
+        assert attempt.failure in OWN_REFUSALS, "it must not count against the provider"
+        answer = await drive(app, recorded_scope(patience_s=600))
+        assert code_of(answer) == "first_byte_timeout"
+        assert now() == pytest.approx(6)
+        assert pending_timers() == 0
+
+    run_virtual(story())
+
+
+def test_no_work_is_begun_for_one_who_has_gone() -> None:
+    """Where the client's time is over already, the provider hears nothing."""
+
+    async def story() -> None:
+        called = False
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal called
+            called = True
+
+        answer = await drive(Deadline(app, Timeouts(total_s=8)), recorded_scope(patience_s=0))
+        assert (answer.status, code_of(answer), called) == (504, "deadline_exceeded", False)
+
+    run_virtual(story())
+
+
+def test_the_clients_deadline_is_for_the_start() -> None:
+    """Who has got its first event waits for the rest by the other clocks."""
+
+    async def story() -> None:
+        steps = ("start", 1.5, b"data: x\n\n", 1.5, b"data: y\n\n", "end")
+        app = Deadline(scripted(*steps, events=True), Timeouts(first_byte_s=9, idle_s=2))
+        answer = await drive(app, recorded_scope(patience_s=2, stream=True))
+        assert (len(answer.chunks), now()) == (3, 3)
+
+    run_virtual(story())
+
+
+@pytest.mark.parametrize(
+    ("stream", "ends_at"), [(False, 4), (True, 2), (None, 2)], ids=["whole", "stream", "unknown"]
+)
+def test_an_answer_that_does_not_stream_has_a_clock_of_its_own(
+    stream: bool | None, ends_at: float
+) -> None:
+    """Its first byte comes with its last token, so `answer_s` stands in for `first_byte_s`."""
+
+    async def story() -> None:
+        app = Deadline(scripted(9.0), Timeouts(first_byte_s=2, answer_s=4, total_s=8))
+        answer = await drive(app, recorded_scope(stream=stream), raises=True)
+        assert code_of(answer) == "first_byte_timeout"
+        assert f"within {ends_at} s" in answer.body.decode()
+        assert now() == ends_at
+
+    run_virtual(story())
+
+
+def test_requests_at_once_end_each_at_its_own_time() -> None:
+    """One timer serves them all, whoever comes, moves and goes meanwhile."""
+
+    async def story() -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            step_s = float(scope["path"][1:])
+            await scripted("start", step_s, b"data: x\n\n", 9.0, events=True)(scope, receive, send)
+
+        ended: dict[float, float] = {}
+
+        async def ask(deadline: Deadline, first_event_s: float, after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            answer = await drive(deadline, http_scope(f"/{first_event_s}"))
+            assert answer.complete
+            ended[first_event_s] = round(now(), 2)
+
+        deadline = Deadline(app, Timeouts(first_byte_s=2, idle_s=1))
+        steps = [(1.5, 0.0), (0.2, 0.1), (3.0, 0.4), (0.1, 2.0)]
+        await asyncio.gather(*(ask(deadline, *step) for step in steps))
+        assert ended == {1.5: 2.5, 0.2: 1.3, 3.0: 2.4, 0.1: 3.1}
+        assert pending_timers() == 0
+
+    run_virtual(story())
+
+
 @pytest.mark.parametrize("started", [False, True])
 def test_the_attempt_says_what_happened(started: bool) -> None:
     """Below a router the attempt's failure is the clock that ran out."""
@@ -322,3 +427,5 @@ def test_a_clock_of_no_time_is_a_mistake() -> None:
     """Zero seconds can't be meant; None is off."""
     with pytest.raises(ValueError, match="idle_s"):
         Deadline(scripted(), Timeouts(idle_s=0))
+    with pytest.raises(ValueError, match="answer_s"):
+        Deadline(scripted(), Timeouts(answer_s=0))

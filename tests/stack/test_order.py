@@ -11,6 +11,7 @@ FULL = {
     },
     "models": {"m": {"candidates": [{"provider": "real"}, {"provider": "mock"}]}},
     "storage": {"usage": "memory://"},
+    "keepalive": {},
 }
 
 
@@ -26,6 +27,7 @@ def test_the_stack_stands_in_the_order_of_the_design() -> None:
         "ApiKeyAuth",
         "RateLimiter",
         "AdmissionQueue",
+        "StreamKeepalive",
         "UsageRecorder",
         "RetryBudget",
         "ProviderRouter",
@@ -42,9 +44,10 @@ def test_what_is_turned_off_is_left_out() -> None:
         **FULL,
         "keys": [],
         "admission": None,
+        "keepalive": None,
         "providers": {"mock": {"kind": "mock", "breaker": None, "max_concurrency": None}},
         "models": {"m": {"candidates": [{"provider": "mock"}]}},
     }
     order = describe(create_gateway(config))
-    assert not {"ApiKeyAuth", "AdmissionQueue"} & set(order.names)
+    assert not {"ApiKeyAuth", "AdmissionQueue", "StreamKeepalive"} & set(order.names)
     assert order.branches["mock"].names == ("Deadline", "MockProvider")

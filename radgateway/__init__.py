@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from radgateway.inbound.admission import AdmissionQueue
     from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
     from radgateway.inbound.drain import Drain, DrainGuard
+    from radgateway.inbound.limit_plan import LimitBook
+    from radgateway.inbound.limit_set import LimitSet
     from radgateway.inbound.rate_limit import RateLimiter
     from radgateway.inbound.request_context import RequestContextMiddleware
     from radgateway.provider.breaker import BreakerConfig, BreakerPolicy, CircuitBreaker
@@ -54,6 +56,8 @@ _HOMES = {
     "inbound.admission": "AdmissionQueue",
     "inbound.auth": "ApiKeyAuth ApiKeys",
     "inbound.drain": "Drain DrainGuard",
+    "inbound.limit_plan": "LimitBook",
+    "inbound.limit_set": "LimitSet",
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
     "provider.breaker": "BreakerConfig BreakerPolicy CircuitBreaker",
@@ -100,6 +104,8 @@ __all__ = [
     "HTTPProvider",
     "HTTPXUpstream",
     "Instruments",
+    "LimitBook",
+    "LimitSet",
     "MemoryLedger",
     "MetricsEndpoint",
     "MetricsMiddleware",

@@ -21,7 +21,7 @@ from radgateway.gateway import Gateway
 from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth
 from radgateway.inbound.drain import Drain, DrainGuard
-from radgateway.inbound.limit_storage import close_storage, storage_of
+from radgateway.inbound.limit_storage import close_storage
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.operations.health import liveness, readiness
@@ -65,8 +65,9 @@ def create_gateway(
     models = assembly.model_table(config)
     providers, clients = assembly.providers(config, instruments.breaker_changed)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
-    limits_state = assembly.LimitsState()
-    limits = storage_of(config.storage.limits.reveal())
+    limits_state = assembly.LimitsState(config.limits.on_storage_failure, instruments)
+    limits = assembly.limits_storage(config)
+    limiter = assembly.rate_limiter(config, models, limits, limits_state, instruments)
     lag = LoopLagMonitor(instruments)
     tracing = config.telemetry.tracing
     tracer_provider = (
@@ -79,6 +80,13 @@ def create_gateway(
         if tracing.enabled
         else None
     )
+
+    closers: list[Callable[[], Any]] = [lag.aclose, usage.aclose]
+
+    def limited(app: ASGIApp) -> RateLimiter:
+        layer = limiter(app)
+        closers.append(layer.aclose)
+        return layer
 
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
     outer: list[Layer] = [
@@ -93,14 +101,7 @@ def create_gateway(
     ]
     if config.keys:
         outer.append(partial(ApiKeyAuth, keys=assembly.caller_keys(config)))
-    inner: list[Layer] = [
-        partial(
-            RateLimiter,
-            limits_of=assembly.limits_by_key(config),
-            storage=limits,
-            on_storage_change=limits_state.changed,
-        ),
-    ]
+    inner: list[Layer] = [limited]
     if config.admission is not None:
         inner.append(
             partial(
@@ -150,16 +151,12 @@ def create_gateway(
         )
         paths |= {path: compose(endpoint, *admin) for path, endpoint in endpoints.items()}
 
-    closers: list[Callable[[], Any]] = [
-        lag.aclose,
-        usage.aclose,
-        partial(close_storage, limits),
-    ]
-    closers += [client.aclose for client in clients]
+    app = compose(router, *outer, *inner)
+    closers += [partial(close_storage, limits), *(client.aclose for client in clients)]
     if tracer_provider is not None:
         closers.append(partial(close_tracer_provider, tracer_provider))
     return Gateway(
-        compose(router, *outer, *inner),
+        app,
         paths=paths,
         drain=drain,
         on_start=[lag.start, *on_start],

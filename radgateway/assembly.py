@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from limits import RateLimitItem, parse
+from limits.aio.storage import Storage
 
 from radgateway import __version__
 from radgateway.asgi import ASGIApp, Layer
@@ -16,6 +16,10 @@ from radgateway.composition import compose
 from radgateway.config.schema import GatewayConfig, ProviderConfig
 from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
+from radgateway.inbound.limit_plan import LimitBook, Price
+from radgateway.inbound.limit_set import LimitSet
+from radgateway.inbound.limit_storage import storage_of
+from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.deadline import Deadline
@@ -46,25 +50,95 @@ def admin_keys(config: GatewayConfig) -> ApiKeys:
     )
 
 
-def limits_by_key(config: GatewayConfig) -> Callable[[str], tuple[RateLimitItem, ...]]:
-    """The request limits of a key by its name; none for a name that has none."""
-    by_name = {key.name: tuple(parse(text) for text in key.limits) for key in config.keys}
-    return lambda name: by_name.get(name, ())
+def limits_storage(config: GatewayConfig) -> Storage:
+    """Where limits are counted; says so aloud where that can't be what is wanted."""
+    storage, replicas = config.storage.limits, config.limits.replicas
+    if storage.scheme == "memory" and replicas > 1:
+        _log.warning("radgateway.rate_limit.memory_per_replica", extra={"replicas": replicas})
+    return storage_of(storage.reveal())
+
+
+_NO_LIMITS = LimitSet()
+
+
+def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
+    """All limits of a configuration, and the prices that money is reserved by."""
+    limits, none = config.limits, (None, _NO_LIMITS)
+    own = {key.name: key.limit_set for key in config.keys if key.limit_set != _NO_LIMITS}
+    of_models = {
+        name: model.limits for name, model in config.models.items() if model.limits not in none
+    }
+
+    def of_model(asked: str) -> tuple[str, LimitSet] | None:
+        entry = models.entry_of(asked)
+        found = of_models.get(entry) if entry is not None else None
+        return (entry, found) if entry is not None and found is not None else None
+
+    def price_of(asked: str) -> Price | None:
+        route = models.find(asked)
+        prices = [c.price for c in route.candidates if c.price is not None] if route else []
+        # Whoever will serve it; the dearest is reserved for.
+        return max(prices) if prices else None
+
+    return LimitBook(
+        of_key=lambda name: own.get(name, limits.per_caller),
+        of_model=of_model if of_models else None,
+        total=limits.total,
+        price_of=price_of,
+        shadow=limits.shadow,
+    )
+
+
+def rate_limiter(
+    config: GatewayConfig,
+    models: ModelTable,
+    storage: Storage,
+    state: LimitsState,
+    instruments: Instruments,
+) -> Callable[[ASGIApp], RateLimiter]:
+    """The layer that keeps all limits."""
+    settings = config.limits
+    return partial(
+        RateLimiter,
+        limits=limit_book(config, models),
+        storage=storage,
+        storage_timeout_s=settings.storage_timeout_s,
+        on_storage_failure=settings.on_storage_failure,
+        on_storage_change=state.changed,
+        on_lost=instruments.limit_settlements_lost.inc,
+        replicas=settings.replicas,
+        lease_s=settings.lease_s,
+        max_body_bytes=config.server.max_body_bytes,
+        body_timeout_s=config.server.body_timeout_s,
+    )
+
+
+_DEGRADED = {
+    "open": "unavailable: limits are not checked",
+    "closed": "unavailable: requests with limits are refused",
+    "local": "unavailable: each process counts its share of the limits",
+}
 
 
 class LimitsState:
-    """Whether the limits' storage answers: one log line a change, and a word for readiness."""
+    """Whether the limits' storage answers: one log line a change, a gauge, a word for readiness."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: str, instruments: Instruments) -> None:
         self.word = "ok"
+        self._policy = policy
+        self._gauge = instruments.limits_storage_available
 
     def changed(self, available: bool, reason: str) -> None:
         """Take note of the storage's going or coming back."""
-        self.word = "ok" if available else "unavailable: limits are not checked"
+        self.word = "ok" if available else _DEGRADED[self._policy]
+        self._gauge.set(1 if available else 0)
         if available:
             _log.warning("radgateway.rate_limit.storage_recovered")
         else:
-            _log.warning("radgateway.rate_limit.storage_lost", extra={"reason": reason})
+            _log.warning(
+                "radgateway.rate_limit.storage_lost",
+                extra={"reason": reason, "policy": self._policy},
+            )
 
 
 def ledger(config: GatewayConfig) -> Ledger:

@@ -8,6 +8,7 @@ from radgateway.config.schema import (
     CandidateConfig,
     GatewayConfig,
     KeyConfig,
+    LimitsConfig,
     ModelConfig,
     PriceConfig,
     ProviderConfig,
@@ -20,6 +21,7 @@ from radgateway.config.schema import (
 )
 from radgateway.config.secrets import Dsn, Secret
 from radgateway.config.show import effective
+from radgateway.inbound.limit_set import LimitSet
 from radgateway.routing.retry_budget import RetryBudgetConfig
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "Dsn",
     "GatewayConfig",
     "KeyConfig",
+    "LimitSet",
+    "LimitsConfig",
     "ModelConfig",
     "PriceConfig",
     "Problem",

@@ -73,6 +73,8 @@ def fields_of(exchange: Exchange) -> dict[str, Any]:
         fields["stream"] = exchange.stream
     if exchange.queued_s:
         fields["queued_ms"] = _ms(exchange.queued_s)
+    if exchange.limited is not None:
+        fields["limited"] = exchange.limited
     if exchange.error_code is not None:
         fields["error_code"] = exchange.error_code
     if exchange.interrupted is not None:

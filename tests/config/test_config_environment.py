@@ -47,6 +47,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "telemetry.tracing.exporter": ("stdout", "stdout"),
     "telemetry.tracing.otlp_endpoint": ("jaeger-collector:4317", "jaeger-collector:4317"),
     "upstream.client": ("httpx", "httpx"),
+    "limits.on_storage_failure": ("local", "local"),
     "server.max_body_bytes": ("4096", 4096),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
@@ -61,6 +62,14 @@ BY_TYPE: dict[type, tuple[str, Any]] = {
 LISTS: dict[str, tuple[str, Any]] = {
     "limits": ('["5/second"]', ("5/second",)),
     "token_limits": ("[5/second, 9/day]", ("5/second", "9/day")),
+    "input_token_limits": ("[5/second]", ("5/second",)),
+    "output_token_limits": ("[5/second]", ("5/second",)),
+    "money_limits": ("[0.5/day]", ("0.5/day",)),
+    "requests": ("[5/second]", ("5/second",)),
+    "tokens": ("[5/second]", ("5/second",)),
+    "input_tokens": ("[5/second]", ("5/second",)),
+    "output_tokens": ("[5/second]", ("5/second",)),
+    "money": ("[0.5/day]", ("0.5/day",)),
     "aliases": ('["four"]', ("four",)),
 }
 SKIPPED = {

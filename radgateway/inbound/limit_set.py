@@ -23,6 +23,8 @@ and whole numbers can't drift."""
 _AMOUNT_MAX = 10**15
 """Redis' scripts count in doubles, which are exact to 9e15; a window's debt must fit as well."""
 
+_WINDOW_MAX_S = 10 * 366 * 86_400
+
 _UNITS = ("requests", "tokens", "input tokens", "output tokens", "USD")
 _SEPARATORS = re.compile(r"[,;|]")
 _RATE = re.compile(r"\s*([0-9]{1,15})(\.[0-9]{1,9})?(\s*(?:/|\s[Pp][Ee][Rr]\s).*)", re.DOTALL)
@@ -119,8 +121,10 @@ def _rate(kind: int, text: str) -> Rate:
     number = Decimal(whole + (fraction or ""))
     amount = int(number * NANO) if kind == MONEY else int(whole)
     items = parse_many(f"1{rest}")
-    if len(items) != 1 or items[0].multiples < 1 or not 1 <= amount <= _AMOUNT_MAX:
+    if len(items) != 1 or not 1 <= amount <= _AMOUNT_MAX:
         raise ValueError(text)
     item, unit = items[0], items[0].GRANULARITY.name
+    if item.get_expiry() > _WINDOW_MAX_S:
+        raise ValueError(text)
     per = unit if item.multiples == 1 else f"{item.multiples} {unit}s"
     return Rate(kind, amount, item.get_expiry(), f"{number} {_UNITS[kind]} per {per}")

@@ -15,6 +15,9 @@ Q = TypeVar("Q")
 _IN_FLIGHT = 8
 """Batches under way at once, each on a connection; those who ask meanwhile share the next one."""
 
+_BATCH = 100
+"""Questions asked at once; a longer script would hold up the others of the server."""
+
 
 class Batches(Generic[Q]):
     """Asks through `ask`, which gives an answer or an exception for each question of a batch.
@@ -62,12 +65,14 @@ class Batches(Generic[Q]):
     def _send(self) -> None:
         if self._loop is None or len(self._under_way) >= _IN_FLIGHT:
             return
-        batch = [(question, future) for question, future in self._waiting if not future.done()]
-        self._waiting = []
+        waiting = [(question, future) for question, future in self._waiting if not future.done()]
+        batch, self._waiting = waiting[:_BATCH], waiting[_BATCH:]
         if batch:
             task = self._loop.create_task(self._run(batch))
             self._under_way.add(task)
             task.add_done_callback(self._ended)
+        if self._waiting:
+            self._send()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)

@@ -88,23 +88,25 @@ class RedisStore:
         """The script's answer to each, or the exception it came to."""
         calls = [(self._keys(q.limits), self._arguments(q)) for q in questions]
         if len(calls) == 1 or not self._pipelines:
-            return await self._ask_each(calls)
-        pipeline = self._client.pipeline(transaction=False)
-        for keys, arguments in calls:
-            pipeline.evalsha(self._take.sha, len(keys), *keys, *arguments)
-        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            return await asyncio.gather(
+                *(self._take(keys=keys, args=arguments) for keys, arguments in calls),
+                return_exceptions=True,
+            )
+        answers = await self._ask_together(calls)
         unknown = [at for at, answer in enumerate(answers) if _no_script(answer)]
         if unknown:
-            again = await self._ask_each([calls[at] for at in unknown])
+            await self._client.script_load(limit_scripts.TAKE)
+            again = await self._ask_together([calls[at] for at in unknown])
             for at, answer in zip(unknown, again, strict=True):
                 answers[at] = answer
         return answers
 
-    async def _ask_each(self, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
-        return await asyncio.gather(
-            *(self._take(keys=keys, args=arguments) for keys, arguments in calls),
-            return_exceptions=True,
-        )
+    async def _ask_together(self, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for keys, arguments in calls:
+            pipeline.evalsha(self._take.sha, len(keys), *keys, *arguments)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
 
     def _give_back(self, question: _Question, answer: Any) -> None:
         """Undo a charge whose request was given up, or of which nobody knows whether it arrived."""

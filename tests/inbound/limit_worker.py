@@ -30,7 +30,7 @@ _ALL = Plans(
         total=LimitSet(tokens=("150/year",), max_concurrency=4),
     )
 )
-_SHADOW = Plans(LimitBook(of_key=lambda name: LimitSet(tokens=("90/year",), shadow=True)))
+_SHADOW = Plans(LimitBook(of_key=lambda name: LimitSet(tokens=("40/year",), shadow=True)))
 PLANS = [
     _ALL.of_model("bob", "m"),
     _ALL.of_model("a/b", "m"),

@@ -194,7 +194,7 @@ _LIMITS = Plans(
         total=LimitSet(tokens=("150/minute",), max_concurrency=4),
     )
 )
-_SHADOW = Plans(LimitBook(of_key=lambda name: LimitSet(tokens=("90/minute",), shadow=True)))
+_SHADOW = Plans(LimitBook(of_key=lambda name: LimitSet(tokens=("40/minute",), shadow=True)))
 PLANS = [
     _LIMITS.of_model("bob", "m"),
     _LIMITS.of_model("eve", "m"),

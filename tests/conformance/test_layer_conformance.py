@@ -24,6 +24,7 @@ from radgateway.exchange import Principal
 from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
 from radgateway.inbound.drain import Drain, DrainGuard
+from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.provider.breaker import CircuitBreaker
@@ -48,6 +49,10 @@ def keyed_scope(path: str, **options: Any) -> dict[str, Any]:
     return http_scope(path, headers=[("x-api-key", "key-1")], **options)
 
 
+def _limits(places: int) -> LimitSet:
+    return LimitSet(requests=("100000/minute",), tokens=("1000000/minute",), max_concurrency=places)
+
+
 LAYERS: list[tuple[str, Layer]] = [
     ("AdmissionQueue", lambda app: AdmissionQueue(app, 1000, 10, 1.0)),
     ("ApiKeyAuth", lambda app: ApiKeyAuth(app, KEYS)),
@@ -61,6 +66,7 @@ LAYERS: list[tuple[str, Layer]] = [
     ("Deadline", lambda app: Deadline(app, _TIMEOUTS)),
     ("FaultInjector", lambda app: FaultInjector(app, Faults())),
     ("RateLimiter", lambda app: RateLimiter(app, "100000/minute")),
+    ("RateLimiter", lambda app: RateLimiter(app, _limits(1000))),
     ("RetryBudget", RetryBudget),
 ]
 """Every layer, set so that it lets the requests of this suite pass."""
@@ -69,7 +75,12 @@ LAYERS: list[tuple[str, Layer]] = [
 NARROW: list[tuple[str, Layer]] = [
     ("AdmissionQueue", lambda app: AdmissionQueue(app, 1, 0, 1.0)),
     ("Bulkhead", lambda app: Bulkhead(app, 1)),
-    *[(name, layer) for name, layer in LAYERS if name not in ("AdmissionQueue", "Bulkhead")],
+    ("RateLimiter", lambda app: RateLimiter(app, _limits(1))),
+    *[
+        (name, layer)
+        for name, layer in LAYERS
+        if name not in ("AdmissionQueue", "Bulkhead", "RateLimiter")
+    ],
 ]
 
 

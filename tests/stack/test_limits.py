@@ -288,7 +288,7 @@ def test_two_gateways_on_one_redis_let_in_together_what_the_limit_says(tmp_path:
             assert sorted(statuses) == [200] * 30 + [429] * 50
             for process in (one, other):
                 assert process.end() == 0
-        look = redis.Redis.from_url(valkey.uri, decode_responses=True)
+        look: Any = redis.Redis.from_url(valkey.uri, decode_responses=True)
         kinds = sorted(key.split("/")[3] for key in look.keys("*"))
         look.close()
         # Places and reservations were given back before the end: what is left is what was spent.

@@ -134,6 +134,9 @@ class RateLimiter:
             await self.app(scope, receive, send)
             return
         plan = self._plans.of(name)
+        if not plan.limits and not plan.reads:
+            await self.app(scope, receive, send)
+            return
         only = plan.only
         if only is None or self._shared is not None:
             request = _Request(self.app, scope, receive, send, exchange=exchange, plan=plan)

@@ -205,6 +205,28 @@ def test_a_server_that_lost_the_scripts_gets_them_again(server: Valkey, look: An
     with_store(server, story)
 
 
+def test_valkeys_own_client_does_as_well(server: Valkey, look: Any) -> None:
+    """A `valkey://` address goes through valkey-py; many at once, scripts unknown at first."""
+
+    async def run() -> None:
+        storage = storage_of(server.uri.replace("redis://", "valkey://"), timeout_s=20.0)
+        assert isinstance(storage, RedisStorage)
+        store = RedisStore(storage, lease_s=30)
+        look.script_flush()
+        plan = plan_of(tokens=("50/day",))
+        verdicts = await asyncio.gather(*(store.take(plan.limits, ONE) for _ in range(80)))
+        assert sum(verdict.refused is None for verdict in verdicts) == 50
+        for verdict in verdicts:
+            if verdict.hold is not None:
+                verdict.hold.settle(NOTHING)
+        await settled(store)
+        assert left(await store.take(plan.limits, ONE)) == {"tokens": 50}
+        await store.keeper.aclose()
+        await close_storage(storage)
+
+    asyncio.run(run())
+
+
 def test_large_amounts_stay_exact(server: Valkey, look: Any) -> None:
     """A million dollars to the billionth: Lua would write that with an exponent."""
 

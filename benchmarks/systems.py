@@ -99,10 +99,10 @@ class System:
 
 
 @contextmanager
-def upstream(folder: Path, core: int) -> Iterator[System]:
+def upstream(folder: Path, core: int, pace_ms: float = 0.0) -> Iterator[System]:
     """The provider behind all others; a port of its own choice."""
     folder.mkdir()
-    command = [sys.executable, "-m", "benchmarks.upstream"]
+    command = [sys.executable, "-m", "benchmarks.upstream", "--pace-ms", f"{pace_ms:g}"]
     log = folder / "log"
     with running(command, core, log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -150,10 +150,18 @@ def gateway(
     name: str, folder: Path, core: int, upstream_port: int, client: str
 ) -> Iterator[System]:
     """The reference app, one worker, over one of its upstream clients."""
+    text = _GATEWAY.format(folder=folder, upstream=upstream_port, client=client)
+    with serving(name, folder, core, text) as system:
+        yield system
+
+
+@contextmanager
+def serving(name: str, folder: Path, core: int, text: str) -> Iterator[System]:
+    """The reference app, one worker, with a configuration of one's own (YAML)."""
     folder.mkdir()
     port = free_port()
     config = folder / "gateway.yaml"
-    config.write_text(_GATEWAY.format(folder=folder, upstream=upstream_port, client=client))
+    config.write_text(text)
     log = folder / "log"
     command = [sys.executable, "-m", "radgateway", "serve"]
     command += ["--config", str(config), "--port", str(port)]

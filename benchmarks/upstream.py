@@ -2,8 +2,9 @@
 
 It knows as much HTTP/1.1 as a load test needs: it finds the end of the headers and the
 Content-Length, and pipelines nothing. A body with `"stream":true` gets 100 events, each written in
-a turn of the loop of its own, as a model's tokens are. It also plays the collector that traces are
-exported to (POST /v1/traces), and tells what it has received (GET /received).
+a turn of the loop of its own, as a model's tokens are, or every `--pace-ms`. It also plays the
+collector that traces are exported to (POST /v1/traces), tells what it has received (GET /received),
+and fails on demand: after GET /fail every chat is answered 500, until GET /serve.
 
 Run alone: `python -m benchmarks.upstream` prints its port and serves until its input closes.
 """
@@ -69,6 +70,9 @@ def _delta(delta: dict[str, str], finish: str | None = None) -> bytes:
 
 
 _CHAT = _response(_ANSWER)
+_FAILURE = _response(b'{"error":{"message":"out of order","type":"server_error"}}').replace(
+    b"200 OK", b"500 Internal Server Error", 1
+)
 _TRACES = _response(b"", b"application/x-protobuf")
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -90,24 +94,38 @@ class Received:
         self.streams = 0
         self.exports = 0
         self.export_bytes = 0
+        self.refused = 0
+        self.cut = 0
+        """Streams whose reader left before their end."""
+        self.open = 0
+        """Connections at this moment."""
+        self.failing = 0
+        """1 while every chat is refused."""
 
 
 class UpstreamProtocol(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, received: Received, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, received: Received, loop: asyncio.AbstractEventLoop, pace_s: float = 0.0
+    ) -> None:
         self._received = received
         self._loop = loop
+        self._pace_s = pace_s
         self._buffer = b""
+        self._at = 0
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; uvloop sets TCP_NODELAY."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._received.open += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop writing; a stream in progress ends at its next event."""
         self._transport = None
+        self._received.open -= 1
+        self._received.cut += bool(self._at)
 
     def data_received(self, data: bytes) -> None:
         """Collect a request, and answer it when its last byte is here."""
@@ -132,7 +150,12 @@ class UpstreamProtocol(asyncio.Protocol):
             received.export_bytes += len(request) - end - 4
             transport.write(_TRACES)
         elif request.startswith(b"GET "):
+            if not request.startswith(b"GET /received"):
+                received.failing = int(request.startswith(b"GET /fail"))
             transport.write(_response(json.dumps(vars(received)).encode()))
+        elif received.failing:
+            received.refused += 1
+            transport.write(_FAILURE)
         elif _streams(request, end):
             received.streams += 1
             self._write(0)
@@ -144,8 +167,11 @@ class UpstreamProtocol(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport.write(_STREAM[at])
-        if at + 1 < len(_STREAM):
-            self._loop.call_soon(self._write, at + 1)
+        self._at = at = (at + 1) % len(_STREAM)
+        if at and self._pace_s:
+            self._loop.call_later(self._pace_s, self._write, at)
+        elif at:
+            self._loop.call_soon(self._write, at)
 
 
 def _content_length(request: bytes, end: int) -> int:
@@ -160,12 +186,12 @@ def _streams(request: bytes, end: int) -> bool:
     return request.find(b'"stream":true', end) >= 0 or request.find(b'"stream": true', end) >= 0
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, pace_s: float = 0.0) -> None:
     """Serve until the standard input closes, which it does when whoever started this ends."""
     loop = asyncio.get_running_loop()
     received = Received()
     server = await loop.create_server(
-        lambda: UpstreamProtocol(received, loop), "127.0.0.1", port, backlog=1024
+        lambda: UpstreamProtocol(received, loop, pace_s), "127.0.0.1", port, backlog=1024
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     closed = asyncio.Event()
@@ -188,7 +214,11 @@ def main() -> None:
         description="The provider that the benchmarks put behind every system under test.",
     )
     parser.add_argument("--port", type=int, default=0, help="TCP port; 0 takes a free one")
-    uvloop.run(serve(parser.parse_args().port))
+    parser.add_argument(
+        "--pace-ms", type=float, default=0.0, help="between two events of a stream; default: none"
+    )
+    asked = parser.parse_args()
+    uvloop.run(serve(asked.port, asked.pace_ms / 1000))
 
 
 if __name__ == "__main__":

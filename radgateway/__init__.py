@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from radgateway.gateway import Gateway
     from radgateway.inbound.admission import AdmissionQueue
     from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
+    from radgateway.inbound.bearer_tokens import TokenRules, TokenVerifier
     from radgateway.inbound.drain import Drain, DrainGuard
+    from radgateway.inbound.jwks_fetch import jwks_at_url, jwks_in_file
+    from radgateway.inbound.key_renewal import RenewedKeys
     from radgateway.inbound.limit_plan import LimitBook
     from radgateway.inbound.limit_set import LimitSet
     from radgateway.inbound.rate_limit import RateLimiter
     from radgateway.inbound.request_context import RequestContextMiddleware
+    from radgateway.inbound.signing_keys import SharedSecret
     from radgateway.provider.breaker import BreakerConfig, BreakerPolicy, CircuitBreaker
     from radgateway.provider.bulkhead import Bulkhead
     from radgateway.provider.deadline import Deadline
@@ -55,11 +59,15 @@ _HOMES = {
     "gateway": "Gateway",
     "inbound.admission": "AdmissionQueue",
     "inbound.auth": "ApiKeyAuth ApiKeys",
+    "inbound.bearer_tokens": "TokenRules TokenVerifier",
     "inbound.drain": "Drain DrainGuard",
+    "inbound.jwks_fetch": "jwks_at_url jwks_in_file",
+    "inbound.key_renewal": "RenewedKeys",
     "inbound.limit_plan": "LimitBook",
     "inbound.limit_set": "LimitSet",
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
+    "inbound.signing_keys": "SharedSecret",
     "provider.breaker": "BreakerConfig BreakerPolicy CircuitBreaker",
     "provider.bulkhead": "Bulkhead",
     "provider.deadline": "Deadline",
@@ -117,14 +125,18 @@ __all__ = [
     "ProviderRouter",
     "RateLimiter",
     "Refusal",
+    "RenewedKeys",
     "RequestContextMiddleware",
     "RetryBudget",
     "RetryBudgetConfig",
     "Route",
     "SQLiteLedger",
+    "SharedSecret",
     "StreamBroken",
     "Timeouts",
     "TokenBudget",
+    "TokenRules",
+    "TokenVerifier",
     "TracingMiddleware",
     "Upstream",
     "Usage",
@@ -137,6 +149,8 @@ __all__ = [
     "create_gateway",
     "describe",
     "exchange_of",
+    "jwks_at_url",
+    "jwks_in_file",
     "load_config",
 ]
 

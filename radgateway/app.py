@@ -99,8 +99,15 @@ def create_gateway(
         partial(MetricsMiddleware, instruments=instruments),
         partial(DrainGuard, drain=drain),
     ]
-    if config.keys:
-        outer.append(partial(ApiKeyAuth, keys=assembly.caller_keys(config)))
+    tokens = assembly.token_auth(config)
+    if config.keys or tokens is not None:
+        outer.append(
+            partial(
+                ApiKeyAuth,
+                keys=assembly.caller_keys(config),
+                tokens=tokens.verifier if tokens is not None else None,
+            )
+        )
     inner: list[Layer] = [limited]
     if config.admission is not None:
         inner.append(
@@ -136,6 +143,8 @@ def create_gateway(
         "/health": liveness(),
         "/health/ready": readiness(drain, checks),
     }
+    if tokens is not None:
+        checks["tokens"] = tokens.state
     if config.telemetry.metrics:
         paths["/metrics"] = MetricsEndpoint(instruments)
     if config.admin_keys:
@@ -153,6 +162,9 @@ def create_gateway(
 
     app = compose(router, *outer, *inner)
     closers += [partial(close_storage, limits), *(client.aclose for client in clients)]
+    if tokens is not None:
+        on_start = [tokens.start, *on_start]
+        closers.append(tokens.aclose)
     if tracer_provider is not None:
         closers.append(partial(close_tracer_provider, tracer_provider))
     return Gateway(

@@ -16,6 +16,7 @@ from radgateway.composition import compose
 from radgateway.config.schema import GatewayConfig, ProviderConfig
 from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
+from radgateway.inbound.bearer_tokens import NAME_PREFIX
 from radgateway.inbound.limit_plan import LimitBook, Price
 from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.limit_storage import storage_of
@@ -29,6 +30,7 @@ from radgateway.provider.mock import MockConfig, MockProvider
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.surface import SPOKEN_BY
 from radgateway.telemetry.instruments import Instruments, LabelSets
+from radgateway.token_auth import TokenAuth
 from radgateway.upstream import Upstream
 from radgateway.upstream.connect import connect
 from radgateway.upstream.interface import Timeouts
@@ -50,6 +52,14 @@ def admin_keys(config: GatewayConfig) -> ApiKeys:
     )
 
 
+def token_auth(config: GatewayConfig) -> TokenAuth | None:
+    """Who judges tokens, where any are taken."""
+    if config.jwt is None:
+        return None
+    fetches = config.jwt.jwks_url is not None
+    return TokenAuth(config.jwt, upstream_client(config, config.jwt.ca_file) if fetches else None)
+
+
 def limits_storage(config: GatewayConfig) -> Storage:
     """Where limits are counted; says so aloud where that can't be what is wanted."""
     storage, replicas = config.storage.limits, config.limits.replicas
@@ -69,6 +79,13 @@ def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
         name: model.limits for name, model in config.models.items() if model.limits not in none
     }
 
+    of_tokens = limits.per_caller
+    if config.jwt is not None and config.jwt.limits:
+        of_tokens = LimitSet(requests=config.jwt.limits)
+
+    def of_key(name: str) -> LimitSet | None:
+        return of_tokens if name.startswith(NAME_PREFIX) else own.get(name, limits.per_caller)
+
     def of_model(asked: str) -> tuple[str, LimitSet] | None:
         entry = models.entry_of(asked)
         found = of_models.get(entry) if entry is not None else None
@@ -81,7 +98,7 @@ def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
         return max(prices) if prices else None
 
     return LimitBook(
-        of_key=lambda name: own.get(name, limits.per_caller),
+        of_key=of_key,
         of_model=of_model if of_models else None,
         total=limits.total,
         price_of=price_of,

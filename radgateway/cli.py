@@ -159,9 +159,11 @@ def _welcome(config: GatewayConfig, address: str, workers: int) -> str:
 
 
 def _key_lines(config: GatewayConfig) -> list[str]:
-    if not config.keys:
-        return ["API key: none is needed, the data plane is open"]
     lines = []
+    if config.jwt is not None:
+        lines.append(f"Tokens: of {config.jwt.issuer} for {config.jwt.audience}")
+    elif not config.keys:
+        return ["API key: none is needed, the data plane is open"]
     for key in config.keys[:3]:
         if key.secret.generated:
             lines.append(f"API key: {key.secret.reveal()}")

@@ -37,6 +37,9 @@ CATALOGUE: dict[str, Kind] = {
     "dialect_mismatch": Kind(400, "invalid", False),
     "missing_api_key": Kind(401, "authentication", False),
     "invalid_api_key": Kind(401, "authentication", False),
+    "invalid_token": Kind(401, "authentication", False),
+    "token_expired": Kind(401, "authentication", False),
+    "token_not_yet_valid": Kind(401, "authentication", False),
     "admin_key_required": Kind(403, "permission", False),
     "unknown_model": Kind(404, "not_found", False),
     "unknown_path": Kind(404, "not_found", False),
@@ -47,6 +50,7 @@ CATALOGUE: dict[str, Kind] = {
     # what we decline to do now
     "rate_limited": Kind(429, "rate_limit"),
     "overloaded": Kind(503, "overloaded"),
+    "auth_unavailable": Kind(503, "overloaded"),
     "queue_timeout": Kind(503, "overloaded"),
     "draining": Kind(503, "overloaded"),
     "bulkhead_full": Kind(503, "overloaded"),

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 LIMIT_S = 20.0
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
 
 
 class Process:
@@ -74,7 +75,7 @@ def started(
     arguments: list[str], directory: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[Process]:
     """Run a Python program in a directory, with no more of the environment than it needs."""
-    inherited = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
+    inherited = {k: v for k, v in os.environ.items() if k in _INHERITED}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=directory,

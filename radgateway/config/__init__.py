@@ -1,5 +1,6 @@
 """Configuration: one tree of frozen values from a file, the environment, and defaults."""
 
+from radgateway.config.jwt import JwtConfig
 from radgateway.config.load import Source, default_config, load_config, resolve_secrets
 from radgateway.config.problems import ConfigError, Problem
 from radgateway.config.schema import (
@@ -31,6 +32,7 @@ __all__ = [
     "ConfigError",
     "Dsn",
     "GatewayConfig",
+    "JwtConfig",
     "KeyConfig",
     "LimitSet",
     "LimitsConfig",

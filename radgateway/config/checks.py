@@ -7,9 +7,12 @@ import os
 from collections.abc import Container, Iterator
 from itertools import chain
 
+from radgateway.config.jwt import SOURCES, JwtConfig
 from radgateway.config.problems import Path, nearest, shown
 from radgateway.config.schema import MODEL, NAME, GatewayConfig, ModelConfig, ProviderConfig
 from radgateway.config.secrets import Dsn, Secret
+from radgateway.inbound.bearer_tokens import SECRET_MIN_BYTES
+from radgateway.inbound.compact_jwt import looks_like_token
 
 DEPLOYED = frozenset({"staging", "production"})
 """Environments with real callers."""
@@ -30,6 +33,8 @@ Fault = tuple[Path, str]
 def faults(config: GatewayConfig, known_providers: Container[str] = ()) -> Iterator[Fault]:
     """Everything that does not fit. `known_providers` exist besides those that could be read."""
     yield from _keys(config)
+    if config.jwt is not None:
+        yield from _jwt(config, config.jwt)
     for name, provider in config.providers.items():
         yield from _provider(config, name, provider)
     yield from _names(config)
@@ -46,7 +51,7 @@ def faults(config: GatewayConfig, known_providers: Container[str] = ()) -> Itera
 
 def notices(config: GatewayConfig) -> Iterator[str]:
     """What works, and is worth knowing before it surprises somebody."""
-    if not config.keys:
+    if not config.keys and config.jwt is None:
         yield "keys is empty: the data plane is open to whoever reaches it"
     yield from _limits(config)
     if config.environment not in DEPLOYED:
@@ -93,6 +98,22 @@ def _keys(config: GatewayConfig) -> Iterator[Fault]:
         holder = holders.setdefault(secret, f"{group}.{name}")
         if holder != f"{group}.{name}":
             yield (group, index, "secret"), f"is the same secret as that of {holder}"
+
+
+def _jwt(config: GatewayConfig, jwt: JwtConfig) -> Iterator[Fault]:
+    if any(importlib.util.find_spec(name) is None for name in ("jwt", "cryptography")):
+        yield ("jwt",), 'needs PyJWT: pip install "radgateway[jwt]"'
+    if not any(getattr(jwt, name) for name in SOURCES):
+        yield ("jwt", "jwks_url"), "is missing; or give jwks_file, or secret for HS256"
+    secret = jwt.secret
+    if secret is not None and secret.resolved and len(secret.reveal()) < SECRET_MIN_BYTES:
+        yield ("jwt", "secret"), f"must have at least {SECRET_MIN_BYTES} bytes (RFC 7518 §3.2)"
+    for name, path in (("jwks_file", jwt.jwks_file), ("ca_file", jwt.ca_file)):
+        if path is not None and not os.path.isfile(path):
+            yield ("jwt", name), f"there is no file {path!r}"
+    for index, key in enumerate(config.keys):
+        if key.secret.resolved and looks_like_token(key.secret.reveal().encode()):
+            yield ("keys", index, "secret"), "has the form of a JWT, and would be taken for one"
 
 
 def _provider(config: GatewayConfig, name: str, provider: ProviderConfig) -> Iterator[Fault]:

@@ -143,7 +143,7 @@ def _read_file(source: FilePath | str) -> Node:
 def _require(root: Node, report: Report) -> None:
     """Report what has no default because leaving it out is more likely forgotten than meant."""
     keys = root.value if isinstance(root.value, dict) else {}
-    if "keys" not in keys:
+    if "keys" not in keys and ("jwt" not in keys or is_null(keys["jwt"])):
         report.add(("keys",), "is missing; name at least one, or write keys: [] for an open door")
     if "models" not in keys or is_null(keys["models"]) or not keys["models"].value:
         report.add(("models",), "is missing; without a model there is nothing to serve")

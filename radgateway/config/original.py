@@ -62,8 +62,8 @@ _UNSUPPORTED: Mapping[str, str] = {
         f"RAD_TLS_{name}": f"{_LATER}: the gateway speaks plain HTTP; end TLS in front of it"
         for name in _TLS
     },
-    "JWT_ACCESS_SECRET": f"{_LATER}: callers have API keys",
-    "JWT_REFRESH_SECRET": f"{_LATER}: callers have API keys",
+    "JWT_ACCESS_SECRET": f"{_LATER}: name it in the file, as jwt.secret, with issuer and audience",
+    "JWT_REFRESH_SECRET": f"{_LATER}: the gateway verifies tokens and issues none",
     **{
         f"INFISICAL_{name}": "has no effect yet: infisical: references arrive with the "
         "secrets release"

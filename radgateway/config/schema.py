@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Literal
 from urllib.parse import urlsplit
 
+from radgateway.config.jwt import JwtConfig
 from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
 from radgateway.inbound.limit_set import (
     INPUT_TOKENS,
@@ -418,7 +419,9 @@ class GatewayConfig:
     """Which row of the strategy's matrix the defaults come from, and what is refused."""
     server: ServerConfig = field(default_factory=ServerConfig)
     keys: tuple[KeyConfig, ...] = ()
-    """Who may call. An explicit `[]` leaves the data plane open."""
+    """Who may call. An explicit `[]` leaves the data plane open, unless there is `jwt`."""
+    jwt: JwtConfig | None = None
+    """Tokens that let one in beside the keys; None for keys alone."""
     admin_keys: tuple[AdminKeyConfig, ...] = ()
     """Who may see the management routes; without one they are not served."""
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)

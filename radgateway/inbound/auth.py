@@ -2,7 +2,8 @@
 
 Keys are kept as keyed hashes and looked up by them, so neither a dump of this process nor the
 time an answer takes tells anything about a key: the hash is salted per process, every refusal does
-the same work, and the comparison is constant-time.
+the same work, and the comparison is constant-time. JSON Web Tokens are another's judgement; here
+is only what is answered.
 """
 
 from __future__ import annotations
@@ -12,14 +13,34 @@ import hmac
 import secrets
 from collections.abc import Callable, Iterable
 
-from radgateway.asgi import ASGIApp, Receive, Scope, Send, request_header, route_path, split_keys
+from radgateway.asgi import (
+    ASGIApp,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    request_header,
+    route_path,
+    split_keys,
+)
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Principal, joined
+from radgateway.inbound.bearer_tokens import Rejection, TokenVerifier
+from radgateway.inbound.compact_jwt import looks_like_token
 
 _KEY_MAX = 512
 """Bytes of the longest key looked at; a longer one is invalid."""
 
 _CHALLENGE = [(b"www-authenticate", b"Bearer")]
+_KEYS_RETRY_S = 10.0
+"""Until an issuer that could not be reached is asked again."""
+
+_CODES = {
+    "expired": "token_expired",
+    "not_yet_valid": "token_not_yet_valid",
+    "keys_unavailable": "auth_unavailable",
+}
+"""The codes of rejected tokens by the reason; any other is `invalid_token`."""
 
 
 class ApiKeys:
@@ -65,6 +86,10 @@ class ApiKeyAuth:
     on Gemini's paths `?key=`, which is taken out of the query string before anything can log it.
     Answers 401 `missing_api_key` or `invalid_api_key`, and 403 `admin_key_required` where
     `require_admin` is set. `on_failure` gets the code of each refusal.
+
+    With `tokens`, a key in the form of a JSON Web Token is one, and answered 401 `invalid_token`,
+    `token_expired` or `token_not_yet_valid`, or 503 `auth_unavailable` while the keys of its issuer
+    can't be had.
     """
 
     def __init__(
@@ -72,11 +97,13 @@ class ApiKeyAuth:
         app: ASGIApp,
         keys: ApiKeys,
         *,
+        tokens: TokenVerifier | None = None,
         require_admin: bool = False,
         on_failure: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
         self._keys = keys
+        self._tokens = tokens
         self._require_admin = require_admin
         self._on_failure = on_failure
 
@@ -88,11 +115,19 @@ class ApiKeyAuth:
         scope, send, exchange = joined(scope, send)
         started = exchange.clock() if exchange.spans is not None else 0.0
         scope, key = _key_of(scope)
-        principal = self._keys.check(key if key is not None else b"")
+        found: Principal | Rejection | None
+        if self._tokens is not None and key is not None and looks_like_token(key):
+            found = await self._tokens.verify(key)
+        else:
+            found = self._keys.check(key if key is not None else b"")
+        principal = found if isinstance(found, Principal) else None
         exchange.principal = principal
         if exchange.spans is not None:
             exchange.spans.append(("authentication", started, exchange.clock()))
-        refusal = self._refusal(key, principal)
+        if isinstance(found, Rejection):
+            refusal: Refusal | None = _rejected(found)
+        else:
+            refusal = self._refusal(key, principal)
         if refusal is None:
             await self.app(scope, receive, send)
             return
@@ -109,6 +144,16 @@ class ApiKeyAuth:
         if self._require_admin and not principal.admin:
             return Refusal("admin_key_required", "This path needs an admin key.")
         return None
+
+
+def _rejected(rejection: Rejection) -> Refusal:
+    code = _CODES.get(rejection.reason, "invalid_token")
+    if code == "auth_unavailable":
+        return Refusal(code, rejection.message, retry_after_s=_KEYS_RETRY_S)
+    # RFC 6750 §3; the messages hold no quote and no backslash.
+    challenge = f'Bearer error="invalid_token", error_description="{rejection.message}"'
+    headers: Headers = [(b"www-authenticate", challenge.encode("ascii"))]
+    return Refusal(code, rejection.message, headers=headers)
 
 
 def _key_of(scope: Scope) -> tuple[Scope, bytes | None]:

@@ -44,7 +44,14 @@ _LIMITS: Final = (
 )
 LIMITED: Final = (*_LIMITS, *(f"shadow_{kind}" for kind in _LIMITS))
 """What a request can be refused for by a limit; `shadow_` where it would have been."""
-AUTH_FAILURES: Final = ("missing_api_key", "invalid_api_key", "admin_key_required")
+AUTH_FAILURES: Final = (
+    "missing_api_key",
+    "invalid_api_key",
+    "admin_key_required",
+    "invalid_token",
+    "token_expired",
+    "token_not_yet_valid",
+)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STATUSES = frozenset(

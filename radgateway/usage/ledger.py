@@ -117,12 +117,12 @@ _ATTEMPT_NAMES = ("usage_id", "request_id", "ordinal", *(name for name, _ in ATT
 
 _STREAM_AT = _REQUEST_NAMES.index("stream")
 
-# The key is in the order of time, so the table itself is the index that `recent` reads.
+# The key is in the order of time, so the table itself is the index that `recent` reads. Another by
+# request id would cost two thirds as much again as the row: its keys come in no order at all.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS requests (
     {", ".join(" ".join(c) for c in REQUEST_COLUMNS)}
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS requests_request_id ON requests (request_id);
 CREATE TABLE IF NOT EXISTS attempts (
     usage_id TEXT NOT NULL, request_id TEXT, ordinal INTEGER NOT NULL,
     {", ".join(" ".join(c) for c in ATTEMPT_COLUMNS)},

@@ -21,7 +21,9 @@ from radgateway.config.shape import Shape, keys_of
 
 WHOLE = DOCUMENTED.replace(
     "mock: {kind: mock,", "mock: {kind: mock, faults: {latency_ms: 0},"
-).replace("weight: 80}", "weight: 80, price: {input: 1, output: 2}}")
+).replace("weight: 80}", "weight: 80, price: {input: 1, output: 2}}") + (
+    'jwt: {issuer: i, audience: a, jwks_url: "https://issuer.test/keys"}\n'
+)
 """The documented example with the optional sections that it leaves out."""
 
 STEPS = {
@@ -49,6 +51,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "upstream.client": ("httpx", "httpx"),
     "limits.on_storage_failure": ("local", "local"),
     "server.max_body_bytes": ("4096", 4096),
+    "jwt.jwks_url": ("https://other.test/keys", "https://other.test/keys"),
+    "jwt.max_stale_s": ("60", 60.0),
+    "jwt.issuer": ("https://other.test/", "https://other.test/"),
+    "jwt.audience": ("b", "b"),
+    "jwt.name_claim": ("azp", "azp"),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
 }
@@ -70,6 +77,7 @@ LISTS: dict[str, tuple[str, Any]] = {
     "input_tokens": ("[5/second]", ("5/second",)),
     "output_tokens": ("[5/second]", ("5/second",)),
     "money": ("[0.5/day]", ("0.5/day",)),
+    "algorithms": ("[ES256]", ("ES256",)),
     "aliases": ('["four"]', ("four",)),
 }
 SKIPPED = {
@@ -80,8 +88,11 @@ SKIPPED = {
     "providers.mock.api_key",
     "providers.mock.ca_file",
     "providers.openai.ca_file",
+    "jwt.secret",
+    "jwt.jwks_file",
+    "jwt.ca_file",
 }
-"""Keys of the other kind of provider, and one that must be a file."""
+"""Keys of the other kind of provider or source, and those that must be a file."""
 
 
 def _leaves(shape: Shape, path: str, steps: tuple[str, ...]) -> Iterator[tuple[str, str, Shape]]:

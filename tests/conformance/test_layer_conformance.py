@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import minting
 import pytest
 from drive import drive, http_scope
 from opentelemetry.sdk.trace import TracerProvider
@@ -23,10 +24,12 @@ from radgateway.composition import describe
 from radgateway.exchange import Principal
 from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
+from radgateway.inbound.bearer_tokens import TokenRules, TokenVerifier
 from radgateway.inbound.drain import Drain, DrainGuard
 from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
+from radgateway.inbound.signing_keys import SharedSecret
 from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
 from radgateway.provider.deadline import Deadline
@@ -41,12 +44,19 @@ from radgateway.usage.recorder import UsageRecorder
 _TIMEOUTS = Timeouts(first_byte_s=60, idle_s=60, total_s=600)
 
 
-KEYS = ApiKeys([(Principal("caller"), "key-1")])
+TOKENS = TokenVerifier(
+    TokenRules(issuer=minting.ISSUER, audience=minting.AUDIENCE, algorithms=("HS256",)),
+    SharedSecret(minting.SECRET),
+    clock=minting.Clock(),
+)
+KEY = minting.token("HS256").decode()
+"""A token, and where none is taken a key like any other."""
+KEYS = ApiKeys([(Principal("caller"), KEY)])
 
 
 def keyed_scope(path: str, **options: Any) -> dict[str, Any]:
     """A request that brings its key along, for the layer that asks for one."""
-    return http_scope(path, headers=[("x-api-key", "key-1")], **options)
+    return http_scope(path, headers=[("x-api-key", KEY)], **options)
 
 
 def _limits(places: int) -> LimitSet:
@@ -56,6 +66,7 @@ def _limits(places: int) -> LimitSet:
 LAYERS: list[tuple[str, Layer]] = [
     ("AdmissionQueue", lambda app: AdmissionQueue(app, 1000, 10, 1.0)),
     ("ApiKeyAuth", lambda app: ApiKeyAuth(app, KEYS)),
+    ("ApiKeyAuth", lambda app: ApiKeyAuth(app, ApiKeys([]), tokens=TOKENS)),
     ("DrainGuard", lambda app: DrainGuard(app, Drain())),
     ("MetricsMiddleware", lambda app: MetricsMiddleware(app, Instruments())),
     ("RequestContextMiddleware", RequestContextMiddleware),

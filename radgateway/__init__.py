@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from radgateway.inbound.jwks_fetch import jwks_at_url, jwks_in_file
     from radgateway.inbound.keepalive import StreamKeepalive
     from radgateway.inbound.key_renewal import RenewedKeys
+    from radgateway.inbound.limit_plan import LimitBook
+    from radgateway.inbound.limit_set import LimitSet
     from radgateway.inbound.load_shed import LoadShed
     from radgateway.inbound.rate_limit import RateLimiter
     from radgateway.inbound.request_context import RequestContextMiddleware
@@ -70,6 +72,8 @@ _HOMES = {
     "inbound.signing_keys": "SharedSecret",
     "inbound.keepalive": "StreamKeepalive",
     "inbound.load_shed": "LoadShed",
+    "inbound.limit_plan": "LimitBook",
+    "inbound.limit_set": "LimitSet",
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
     "provider.adaptive_limit": "AdaptiveConfig AdaptiveLimit",
@@ -127,6 +131,8 @@ __all__ = [
     "Instruments",
     "KeyedSlots",
     "LoadShed",
+    "LimitBook",
+    "LimitSet",
     "MemoryLedger",
     "MetricsEndpoint",
     "MetricsMiddleware",

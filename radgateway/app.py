@@ -22,7 +22,7 @@ from radgateway.inbound.admission import AdmissionQueue
 from radgateway.inbound.auth import ApiKeyAuth
 from radgateway.inbound.drain import DrainGuard
 from radgateway.inbound.keepalive import StreamKeepalive
-from radgateway.inbound.limit_storage import close_storage, storage_of
+from radgateway.inbound.limit_storage import close_storage
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.operations.degraded import DependencyWatch
@@ -74,8 +74,9 @@ def create_gateway(
     health = assembly.health_book(config)
     probes = assembly.probes(config, providers)
     statuses = assembly.provider_statuses(config, providers, health, probes)
-    limits_state = assembly.LimitsState()
-    limits = storage_of(config.storage.limits.reveal())
+    limits_state = assembly.LimitsState(config.limits.on_storage_failure, instruments)
+    limits = assembly.limits_storage(config)
+    limiter = assembly.rate_limiter(config, models, limits, limits_state, instruments)
     retry_budget = TokenBudget(config.retry_budget)
     shed = assembly.load_shed(config)
     sampled: list[Callable[[float], object]] = [
@@ -101,6 +102,18 @@ def create_gateway(
     checks = assembly.checks(limits_state, usage, collector, statuses, tokens)
     dependencies = DependencyWatch(checks, assembly.modes_shown(instruments))
 
+    closers: list[Callable[[], Any]] = [
+        lag.aclose,
+        dependencies.aclose,
+        probes.aclose,
+        usage.aclose,
+    ]
+
+    def limited(app: ASGIApp) -> RateLimiter:
+        layer = limiter(app)
+        closers.append(layer.aclose)
+        return layer
+
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
     outer: list[Layer] = [
         partial(
@@ -123,14 +136,7 @@ def create_gateway(
                 tokens=tokens.verifier if tokens is not None else None,
             )
         )
-    inner: list[Layer] = [
-        partial(
-            RateLimiter,
-            limits_of=assembly.limits_by_key(config),
-            storage=limits,
-            on_storage_change=limits_state.changed,
-        ),
-    ]
+    inner: list[Layer] = [limited]
     if config.admission is not None:
         inner.append(
             partial(
@@ -190,14 +196,8 @@ def create_gateway(
         )
         paths["/v0/management/faults"] = compose(FaultsEndpoint(faults), *admin)
 
-    closers: list[Callable[[], Any]] = [
-        lag.aclose,
-        dependencies.aclose,
-        probes.aclose,
-        usage.aclose,
-        partial(close_storage, limits),
-    ]
-    closers += [client.aclose for client in clients]
+    app = compose(router, *outer, *inner)
+    closers += [partial(close_storage, limits), *(client.aclose for client in clients)]
     if faults is not None:
         closers.append(faults.aclose)
     if tokens is not None:
@@ -206,7 +206,7 @@ def create_gateway(
     if tracer_provider is not None:
         closers.append(partial(close_tracer_provider, tracer_provider))
     return Gateway(
-        compose(router, *outer, *inner),
+        app,
         paths=paths,
         below=below,
         drain=drain,

@@ -139,10 +139,12 @@ def _welcome(config: GatewayConfig, address: str, workers: int) -> str:
     if config.telemetry.metrics:
         lines.append(f"Metrics: {address}/metrics")
     lines += [f"Note: {notice}" for notice in config.notices]
-    if workers > 1 and config.storage.limits.scheme == "memory":
+    counting = max(workers, config.limits.replicas)
+    if counting > 1 and config.storage.limits.scheme == "memory":
+        whose = f"{workers} workers" if counting == workers else f"{counting} replicas"
         lines.append(
-            f"WARNING: limits are kept in memory, in each of {workers} workers: "
-            f"a caller gets up to {workers} times what is configured."
+            f"WARNING: limits are kept in memory, in each of {whose}: "
+            f"a caller gets up to {counting} times what is configured."
         )
     model = next((name for name in config.models if "*" not in name), None)
     if model is not None:

@@ -151,6 +151,7 @@ class Exchange:
         "final",
         "first_byte",
         "interrupted",
+        "limited",
         "method",
         "model",
         "operation",
@@ -186,6 +187,8 @@ class Exchange:
         # have a span of their own; None where the request is not sampled. TracingMiddleware.
         self.spans: list[tuple[str, float, float]] | None = None
         self.principal: Principal | None = None  # ApiKeyAuth
+        # The kind of limit that refused it, or would have with `shadow_` before. RateLimiter.
+        self.limited: str | None = None
         self.queued_s = 0.0  # AdmissionQueue
         self.ask: Ask | None = None  # intake.read_ask, for whoever needs it first
         self.model: str | None = None  # the same: as the caller named it

@@ -9,6 +9,7 @@ from radgateway.config.schema import (
     CandidateConfig,
     GatewayConfig,
     KeyConfig,
+    LimitsConfig,
     ModelConfig,
     PriceConfig,
     ProviderConfig,
@@ -21,6 +22,7 @@ from radgateway.config.schema import (
 )
 from radgateway.config.secrets import Dsn, Secret
 from radgateway.config.show import effective
+from radgateway.inbound.limit_set import LimitSet
 from radgateway.routing.retry_budget import RetryBudgetConfig
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "GatewayConfig",
     "JwtConfig",
     "KeyConfig",
+    "LimitSet",
+    "LimitsConfig",
     "ModelConfig",
     "PriceConfig",
     "Problem",

@@ -53,10 +53,7 @@ def notices(config: GatewayConfig) -> Iterator[str]:
     """What works, and is worth knowing before it surprises somebody."""
     if not config.keys and config.jwt is None:
         yield "keys is empty: the data plane is open to whoever reaches it"
-    for key in config.keys:
-        unkept = [name for name in ("token_limits", "max_concurrency") if getattr(key, name)]
-        if unkept:
-            yield f"the key {key.name!r} sets {' and '.join(unkept)}, which is not enforced yet"
+    yield from _limits(config)
     if config.environment not in DEPLOYED:
         return
     if config.environment == "production" and config.chaos.allow:
@@ -69,6 +66,26 @@ def notices(config: GatewayConfig) -> Iterator[str]:
             f"storage.usage is {config.storage.usage}: {config.environment} is meant to have "
             "PostgreSQL, which this release does not implement; usage stays with each replica"
         )
+
+
+def _limits(config: GatewayConfig) -> Iterator[str]:
+    replicas = config.limits.replicas
+    if replicas > 1 and config.storage.limits.resolved and config.storage.limits.scheme == "memory":
+        yield (
+            f"limits.replicas is {replicas} and storage.limits is memory://, which each "
+            f"process has for itself: a caller gets up to {replicas} times what is configured"
+        )
+    sets = [config.limits.per_caller, config.limits.total]
+    sets += [key.limit_set for key in config.keys]
+    sets += [model.limits for model in config.models.values()]
+    if any(limits is not None and limits.money for limits in sets):
+        for name, model in config.models.items():
+            unpriced = [c.provider for c in model.candidates if c.price is None]
+            if unpriced:
+                yield (
+                    f"there are money limits, but models.{name} has no price at "
+                    f"{', '.join(unpriced)}: what is spent there is not counted"
+                )
 
 
 def _keys(config: GatewayConfig) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from radgateway.config.secrets import Secret
 from radgateway.inbound.bearer_tokens import TokenRules
+from radgateway.inbound.limit_set import REQUESTS, check_rates
 
 _TEXT = re.compile(r"[!-~]([ -~]{0,1022}[!-~])?")
 _URL = re.compile(r"[!-~]{1,2048}")
@@ -70,7 +71,7 @@ class JwtConfig:
         for name, low, high in (("refresh_s", 1, 86_400), ("max_stale_s", 60, 2_592_000)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be {low} to {high}, not {getattr(self, name)}")
-        _check_limits(self.limits)
+        check_rates(REQUESTS, "limits", self.limits)
         assert self.rules  # made, and so checked
 
     @property
@@ -106,15 +107,3 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _check_limits(limits: tuple[str, ...]) -> None:
-    from limits import parse_many  # noqa: PLC0415 - 20 ms of imports that few programs need
-
-    for text in limits:
-        try:
-            items = parse_many(text)
-        except ValueError:
-            items = []
-        if len(items) != 1 or items[0].amount < 1 or items[0].multiples < 1:
-            raise ValueError(f"limits must hold rates such as '60/minute', not {text!r}")

@@ -18,6 +18,15 @@ from urllib.parse import urlsplit
 from radgateway.config.jwt import JwtConfig
 from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
 from radgateway.exchange import Priority
+from radgateway.inbound.limit_set import (
+    INPUT_TOKENS,
+    MONEY,
+    OUTPUT_TOKENS,
+    REQUESTS,
+    TOKENS,
+    LimitSet,
+    check_rates,
+)
 from radgateway.provider.adaptive_limit import AdaptiveConfig
 from radgateway.provider.breaker import BreakerConfig
 from radgateway.provider.faults import Faults
@@ -115,29 +124,47 @@ class KeyConfig:
     limits: tuple[str, ...] = ()
     """Requests, such as `60/minute`; all of them hold. None by default."""
     token_limits: tuple[str, ...] = ()
-    """Tokens, such as `100000/minute`; all of them hold. None by default."""
+    """Tokens, input and output together, such as `100000/minute`; all of them hold."""
+    input_token_limits: tuple[str, ...] = ()
+    """Tokens of prompts alone."""
+    output_token_limits: tuple[str, ...] = ()
+    """Tokens of answers alone."""
+    money_limits: tuple[str, ...] = ()
+    """US dollars, such as `5/day` or `0.50/hour`; needs prices of the candidates."""
     max_concurrency: int | None = None
     """Requests in progress at once, at least 1; None for no bound of its own."""
     priority: Priority = "normal"
     """high, normal or low: who is served first and turned away last when there is too much."""
+    shadow_limits: bool = False
+    """Count and report all of these, and refuse nobody for them."""
 
     def __post_init__(self) -> None:
         _matches(self, "name", NAME, "up to 64 letters, digits and _.@-")
-        for name in ("limits", "token_limits"):
-            for text in getattr(self, name):
-                _limit(name, text)
+        for kind, name in _KEY_LIMITS.items():
+            check_rates(kind, name, getattr(self, name))
         _within(self, "max_concurrency", 1, 1_000_000)
 
+    @property
+    def limit_set(self) -> LimitSet:
+        """The same limits as models and all traffic have them."""
+        return LimitSet(
+            requests=self.limits,
+            tokens=self.token_limits,
+            input_tokens=self.input_token_limits,
+            output_tokens=self.output_token_limits,
+            money=self.money_limits,
+            max_concurrency=self.max_concurrency,
+            shadow=self.shadow_limits,
+        )
 
-def _limit(name: str, text: str) -> None:
-    from limits import parse_many  # noqa: PLC0415 - 20 ms of imports that few programs need
 
-    try:
-        items = parse_many(text)
-    except ValueError:
-        items = []
-    if len(items) != 1 or items[0].amount < 1 or items[0].multiples < 1:
-        raise ValueError(f"{name} must hold rates such as '60/minute', not {text!r}")
+_KEY_LIMITS = {
+    REQUESTS: "limits",
+    TOKENS: "token_limits",
+    INPUT_TOKENS: "input_token_limits",
+    OUTPUT_TOKENS: "output_token_limits",
+    MONEY: "money_limits",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +321,8 @@ class ModelConfig:
     """Other names callers may use."""
     hedge: HedgeConfig | None = None
     """Give a request that is late to the next candidate too; None for never."""
+    limits: LimitSet | None = None
+    """What all callers together may spend on it."""
 
     def __post_init__(self) -> None:
         if not self.candidates:
@@ -303,6 +332,34 @@ class ModelConfig:
         for alias in self.aliases:
             if not MODEL.fullmatch(alias):
                 raise ValueError("aliases must be visible ASCII without spaces")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """Limits beside those of keys and models, and what holds for all of them."""
+
+    per_caller: LimitSet | None = None
+    """For each caller whose key sets no limits, or who has no key here (by address)."""
+    total: LimitSet | None = None
+    """What all callers may spend together."""
+    shadow: bool = False
+    """Count and report all limits, and refuse nobody for any of them."""
+    on_storage_failure: Literal["open", "closed", "local"] = "open"
+    """While the storage is away: open lets all requests through, since a lost counter is no outage
+    of the models; closed none; local counts in each process, its share of each limit."""
+    storage_timeout_s: float = 0.05
+    """Seconds the storage may take for a request; a limit must not cost more than it saves."""
+    replicas: int = 1
+    """Gateway processes that serve together (replicas times workers), at least 1: what the local
+    share is divided by, and what a storage in memory is warned about."""
+    lease_s: float = 30.0
+    """Seconds after which what a gateway that died had reserved in a shared storage is free again;
+    1 to 3600. Requests in progress are renewed three times in that time."""
+
+    def __post_init__(self) -> None:
+        _within(self, "storage_timeout_s", 0, 60, over=True)
+        _within(self, "replicas", 1, 10_000)
+        _within(self, "lease_s", 1, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,6 +477,7 @@ class GatewayConfig:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     """By the name callers use, in which `*` stands for anything."""
     retry_budget: RetryBudgetConfig = field(default_factory=RetryBudgetConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     admission: AdmissionConfig | None = field(default_factory=AdmissionConfig)
     """None takes every request at once."""
     keepalive: KeepaliveConfig | None = None

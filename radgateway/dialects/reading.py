@@ -35,6 +35,24 @@ class Head(msgspec.Struct):
 _head = msgspec.json.Decoder(Head)
 
 
+class _Generation(msgspec.Struct):
+    maxOutputTokens: msgspec.Raw = msgspec.Raw()
+
+
+class _Bounds(msgspec.Struct):
+    """The fields by which the APIs bound an answer's length; raw, so that none can be wrong."""
+
+    max_completion_tokens: msgspec.Raw = msgspec.Raw()
+    max_tokens: msgspec.Raw = msgspec.Raw()
+    max_output_tokens: msgspec.Raw = msgspec.Raw()
+    generationConfig: msgspec.Raw = msgspec.Raw()
+
+
+_bounds = msgspec.json.Decoder(_Bounds)
+_generation = msgspec.json.Decoder(_Generation)
+_WHOLE = re.compile(rb"[0-9]{1,9}")
+
+
 def check_model(name: str) -> str:
     """The model's name, or a refusal for one that can't be a name."""
     if not name:
@@ -71,6 +89,32 @@ def read_json(content_type: bytes, body: bytes) -> Head:
         raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
     check_model(head.model)
     return head
+
+
+def output_limit(ask: Ask) -> int | None:
+    """The most tokens the caller wants written, or None where it names no usable number.
+
+    Reads the body once more, so it is for whoever needs it; what is wrong with a field is the
+    provider's to say.
+    """
+    if ask.content_type[:10].lower() == b"multipart/":
+        return None
+    try:
+        found = _bounds.decode(ask.body)
+        generation = bytes(found.generationConfig)
+        inner = _generation.decode(generation) if generation[:1] == b"{" else _Generation()
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    for raw in (
+        found.max_completion_tokens,
+        found.max_tokens,
+        found.max_output_tokens,
+        inner.maxOutputTokens,
+    ):
+        value = bytes(raw)
+        if _WHOLE.fullmatch(value):
+            return int(value)
+    return None
 
 
 def _wrong_fields(error: msgspec.ValidationError) -> Refusal:

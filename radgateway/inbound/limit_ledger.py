@@ -1,55 +1,120 @@
-"""Accounts of what callers have spent: how one stands against its limits, and charging all or none.
+"""Accounts of what was spent: how a request stands against its limits, charging all or none.
 
-The rate limiter's thinking, apart from its answers. In this process a charge is one synchronous
-step; against a shared store it has a time limit, and a store that fails is known to.
+The rate limiter's thinking, apart from its answers. A request is charged what it is expected to
+use, and corrected when what it used is known. In this process a charge is one synchronous step.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
-from limits import RateLimitItem
-from limits.aio.storage import Storage
-from limits.aio.storage.base import SlidingWindowCounterSupport
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from radgateway.inbound.limit_plan import Costs, Limit
+from radgateway.inbound.limit_set import CONCURRENCY
+from radgateway.inbound.limit_storage import SlidingWindows
 
-from radgateway.asgi import Clock
-from radgateway.inbound.limit_storage import SlidingWindows, Window, weight
+PLACE_WAIT_S = 1.0
+"""Seconds told to a caller with too much in progress; nobody knows when a request will end."""
 
-OnStorageChange = Callable[[bool, str], None]
-
-RETRY_STORAGE_S = 1.0
-"""Seconds a failed storage is left alone; meanwhile no request waits for it."""
+NOTHING: Costs = (0, 0, 0, 0, 0, 0)
 
 
 class Standing(NamedTuple):
-    """How a caller stands against one limit."""
+    """How a request stands against one limit, before it is charged."""
 
-    item: RateLimitItem
-    remaining: int
+    limit: Limit
+    allowed: bool
+    left: int
+    """What is left of it, in its own units."""
+    cost: int
+    """What this request takes of it."""
     wait_s: float
-    """Seconds until one more is allowed; 0 if it is now."""
+    """Seconds until the request is allowed; 0 if it is now."""
     reset_s: float
-    """Seconds until all of it is again, if nothing is spent after this request."""
+    """Seconds until all of it is there again, if nothing is spent after this request."""
 
 
-def standing(item: RateLimitItem, window: Window) -> Standing:
-    """Work out what a window's counts mean for a limit."""
-    limit, expiry_s = item.amount, item.get_expiry()
-    used = weight(window, expiry_s)
-    if used < limit:
-        return Standing(item, limit - math.floor(used), 0.0, window.left_s + expiry_s)
-    reset_s = window.left_s + (expiry_s if window.current else 0)
-    if window.current < limit:
+class Hold:
+    """What a request took that is settled when it ends: exactly once, by `settle`."""
+
+    __slots__ = ("entries", "id", "ledger")
+
+    def __init__(self, ledger: Ledger, entries: list[tuple[Limit, int, int]], id: str = "") -> None:
+        self.ledger = ledger
+        self.id = id
+        self.entries = entries
+        """Each limit with the number of the window that was charged, and the charge."""
+
+    def settle(self, spent: Costs) -> None:
+        """Correct the charges to what was really spent, and free the places. Never waits."""
+        self.ledger.settle(self, spent)
+
+
+class Ledger(Protocol):
+    """What can settle a hold."""
+
+    def settle(self, hold: Hold, spent: Costs) -> None:
+        """Correct the charges to what was really spent, and free the places."""
+
+
+class Verdict(NamedTuple):
+    """What became of a request's charge."""
+
+    standings: Sequence[Standing]
+    refused: Standing | None = None
+    """The limit that refuses it, for longest where several do; then nothing was charged."""
+    shadowed: Standing | None = None
+    """The limit that would refuse it if it were enforced; then no such limit was charged."""
+    hold: Hold | None = None
+    """What is to be settled in the end, where anything is."""
+
+
+def cost_of(limit: Limit, costs: Costs) -> int:
+    """What a request takes of a limit: at least 1, and at most all of it.
+
+    An estimate larger than the limit would keep the request out for ever; so it is let in where
+    nothing is spent, and what it uses beyond the limit is a debt.
+    """
+    return min(max(costs[limit.kind], 1), limit.amount)
+
+
+def judge(limit: Limit, cost: int, previous: int, current: int, left_s: float) -> Standing:
+    """Work out what a sliding window's counts mean for a request.
+
+    Of the previous window, only the share that still overlaps counts.
+    """
+    window_s = limit.window_s
+    used = previous * left_s / window_s + current if previous else current
+    room = limit.amount - cost + 1
+    left = limit.amount - math.floor(used)
+    if used < room:
+        return Standing(limit, True, left, cost, 0.0, left_s + window_s)
+    if current < room:
         # Until enough of the previous window has slid out.
-        wait_s = window.left_s - (limit - window.current) * expiry_s / window.previous
+        wait_s = left_s - (room - current) * window_s / previous
     else:
         # Until this window is the previous one, and enough of it has slid out.
-        wait_s = window.left_s + expiry_s * (1 - limit / window.current)
-    return Standing(item, 0, wait_s, reset_s)
+        wait_s = left_s + window_s * (1 - room / current)
+    reset_s = left_s + (window_s if current else 0)
+    return Standing(limit, False, max(0, left), cost, max(wait_s, 0.001), reset_s)
+
+
+def judge_places(limit: Limit, in_use: int) -> Standing:
+    """The same for the number of requests in progress."""
+    left = max(0, limit.amount - in_use)
+    return Standing(limit, left > 0, left, 1, 0.0 if left else PLACE_WAIT_S, 0.0)
+
+
+def tightest(standings: Sequence[Standing]) -> Standing:
+    """The one that refuses longest, else the one with the least left."""
+    return min(standings, key=lambda s: (s.allowed, s.left - s.cost, -s.wait_s))
+
+
+def refusing(standings: Sequence[Standing], *, shadow: bool) -> Standing | None:
+    """The limit that refuses, among those that are enforced or those that only report."""
+    found = [s for s in standings if not s.allowed and s.limit.shadow is shadow]
+    return max(found, key=lambda s: s.wait_s) if found else None
 
 
 class LocalLedger:
@@ -57,106 +122,62 @@ class LocalLedger:
 
     def __init__(self, windows: SlidingWindows) -> None:
         self._windows = windows
+        self._in_progress: dict[str, int] = {}
 
-    def charge(self, name: str, items: Sequence[RateLimitItem]) -> Standing:
-        """Charge one request where every limit allows it; the tightest limit's standing before."""
+    def take_one(self, limit: Limit) -> Standing:
+        """Charge one request where its only limit allows it."""
         windows = self._windows
-        if len(items) == 1:
-            item, expiry_s = items[0], items[0].get_expiry()
-            key = key_of(name, item)
-            tightest = standing(item, windows.read(key, expiry_s))
-            if tightest.remaining:
-                windows.add(key, expiry_s)
-            return tightest
-        keys = [(key_of(name, item), item.get_expiry()) for item in items]
-        tightest = _tightest(
-            [
-                standing(item, windows.read(key, expiry_s))
-                for item, (key, expiry_s) in zip(items, keys, strict=True)
-            ]
-        )
-        if tightest.remaining:
-            for key, expiry_s in keys:
-                windows.add(key, expiry_s)
-        return tightest
+        now = windows.clock()
+        window_s = limit.window_s
+        counts = windows.at(limit.key, window_s, now)
+        previous, current = counts.previous, counts.current
+        standing = judge(limit, 1, previous, current, (counts.index + 1) * window_s - now)
+        if standing.allowed:
+            counts.current = current + 1
+        return standing
 
+    def take(self, limits: Sequence[Limit], costs: Costs) -> Verdict:
+        """Charge a request where every enforced limit allows it, or nothing at all."""
+        now = self._windows.clock()
+        standings = [self._stands(limit, costs, now) for limit in limits]
+        refused = refusing(standings, shadow=False)
+        if refused is not None:
+            return Verdict(standings, refused)
+        shadowed = refusing(standings, shadow=True)
+        entries = []
+        for limit, _, _, cost, _, _ in standings:
+            if shadowed is not None and limit.shadow:
+                continue
+            index = self._charge(limit, cost, now)
+            if limit.holds:
+                entries.append((limit, index, cost))
+        return Verdict(standings, None, shadowed, Hold(self, entries) if entries else None)
 
-class SharedLedger:
-    """Accounts in a store shared with others, through the library's strategy, within a time.
+    def settle(self, hold: Hold, spent: Costs) -> None:
+        """Correct the charges to what was really spent, and free the places."""
+        entries, hold.entries = hold.entries, []
+        for limit, index, cost in entries:
+            if limit.kind == CONCURRENCY:
+                left = self._in_progress[limit.key] - 1
+                if left:
+                    self._in_progress[limit.key] = left
+                else:
+                    del self._in_progress[limit.key]
+            elif change := spent[limit.kind] - cost:
+                self._windows.correct(limit.key, limit.window_s, index, change)
 
-    A store that fails is left alone for a second at a time, so that requests do not queue up
-    behind its timeout; `on_change` hears of it once, and once when it is back.
-    """
+    def _stands(self, limit: Limit, costs: Costs, now: float) -> Standing:
+        if limit.kind == CONCURRENCY:
+            return judge_places(limit, self._in_progress.get(limit.key, 0))
+        window_s = limit.window_s
+        counts = self._windows.at(limit.key, window_s, now)
+        left_s = (counts.index + 1) * window_s - now
+        return judge(limit, cost_of(limit, costs), counts.previous, counts.current, left_s)
 
-    def __init__(
-        self,
-        storage: Storage,
-        timeout_s: float,
-        on_change: OnStorageChange | None,
-        clock: Clock,
-    ) -> None:
-        if not isinstance(storage, SlidingWindowCounterSupport):
-            raise ValueError(f"{type(storage).__name__} can't count sliding windows")
-        self._storage: SlidingWindowCounterSupport = storage
-        self._strategy = SlidingWindowCounterRateLimiter(storage)
-        self._timeout_s = timeout_s
-        self._on_change = on_change
-        self._clock = clock
-        self._failing = False
-        self._retry_at = 0.0
-
-    async def charge(self, name: str, items: Sequence[RateLimitItem]) -> Standing | None:
-        """As `LocalLedger.charge`, or None where the store gives no answer."""
-        if self._failing:
-            now = self._clock()
-            if now < self._retry_at:
-                return None
-            self._retry_at = now + RETRY_STORAGE_S
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                result = await self._charge(name, items)
-        except TimeoutError:
-            self._turn(failing=True, reason=f"no answer in {self._timeout_s:g} s")
-            return None
-        except Exception as error:
-            # Each store's client has errors of its own; a limiter must survive all of them.
-            self._turn(failing=True, reason=f"{type(error).__name__}: {error}")
-            return None
-        if self._failing:
-            self._turn(failing=False, reason="")
-        return result
-
-    async def _charge(self, name: str, items: Sequence[RateLimitItem]) -> Standing:
-        tightest = _tightest([await self._read(name, item) for item in items])
-        if tightest.remaining:
-            for item in items:
-                if not await self._strategy.hit(item, name):
-                    # Another instance took the last one since we looked.
-                    late = await self._read(name, item)
-                    return late._replace(remaining=0, wait_s=late.wait_s or 1.0)
-        return tightest
-
-    async def _read(self, name: str, item: RateLimitItem) -> Standing:
-        expiry_s = item.get_expiry()
-        previous, previous_s, current, kept_s = await self._storage.get_sliding_window(
-            item.key_for(name), expiry_s
-        )
-        # A window is kept for one more after its own end, while it is the previous one.
-        left_s = kept_s - expiry_s if kept_s > expiry_s else float(expiry_s)
-        return standing(item, Window(previous, current, previous_s if previous else left_s))
-
-    def _turn(self, *, failing: bool, reason: str) -> None:
-        changed, self._failing = failing != self._failing, failing
-        self._retry_at = self._clock() + RETRY_STORAGE_S
-        if changed and self._on_change is not None:
-            self._on_change(not failing, reason)
-
-
-def key_of(name: str, item: RateLimitItem) -> str:
-    """What `item.key_for(name)` returns, in a fifth of its time."""
-    return f"{item.namespace}/{name}/{item.amount}/{item.multiples}/{item.GRANULARITY.name}"
-
-
-def _tightest(standings: Sequence[Standing]) -> Standing:
-    """The limit that refuses longest, else the one with the least left."""
-    return min(standings, key=lambda s: (s.remaining, -s.wait_s))
+    def _charge(self, limit: Limit, cost: int, now: float) -> int:
+        if limit.kind == CONCURRENCY:
+            self._in_progress[limit.key] = self._in_progress.get(limit.key, 0) + 1
+            return 0
+        counts = self._windows.at(limit.key, limit.window_s, now)
+        counts.current += cost
+        return counts.index

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from limits.aio.storage import Storage
 from limits.aio.storage.base import SlidingWindowCounterSupport
@@ -32,11 +32,14 @@ class Window(NamedTuple):
     """Seconds until the running window ends; the share of the previous one that still counts."""
 
 
-class _Counts:
+class Counts:
+    """Two neighbouring windows of one key, rolled on by whoever looks at them."""
+
     __slots__ = ("current", "expiry_s", "index", "previous")
 
     def __init__(self, index: int, expiry_s: int) -> None:
         self.index = index
+        """Number of the window that was running when they were last looked at."""
         self.expiry_s = expiry_s
         self.previous = 0
         self.current = 0
@@ -52,15 +55,28 @@ class SlidingWindows:
         if max_keys < 1:
             raise ValueError(f"max_keys must be at least 1, not {max_keys}")
         self._max_keys = max_keys
-        self._clock = clock
-        self._counts: OrderedDict[str, _Counts] = OrderedDict()
+        self.clock = clock
+        self._counts: OrderedDict[str, Counts] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._counts)
 
+    def at(self, key: str, expiry_s: int, now: float) -> Counts:
+        """A key's counts as of now, to be read and added to; made where there are none."""
+        index = int(now / expiry_s)
+        counts = self._counts.get(key)
+        if counts is None:
+            self._sweep(now)
+            counts = self._counts[key] = Counts(index, expiry_s)
+            return counts
+        self._counts.move_to_end(key)
+        if counts.index != index:
+            _roll(counts, index)
+        return counts
+
     def read(self, key: str, expiry_s: int) -> Window:
         """The counts of a key's window of `expiry_s` seconds."""
-        now = self._clock()
+        now = self.clock()
         index = int(now / expiry_s)
         left_s = (index + 1) * expiry_s - now
         counts = self._counts.get(key)
@@ -72,17 +88,27 @@ class SlidingWindows:
 
     def add(self, key: str, expiry_s: int, amount: int = 1) -> None:
         """Count `amount` for a key now."""
-        now = self._clock()
-        index = int(now / expiry_s)
+        self.at(key, expiry_s, self.clock()).current += amount
+
+    def correct(self, key: str, expiry_s: int, index: int, change: int) -> None:
+        """Change what was counted in the window `index` once the real figure is known.
+
+        Less is taken off that window, as far as it still counts. More was spent up to now, so it
+        counts in the window that runs.
+        """
+        now = self.clock()
+        if change > 0:
+            self.at(key, expiry_s, now).current += change
+            return
         counts = self._counts.get(key)
         if counts is None:
-            self._sweep(now)
-            counts = self._counts[key] = _Counts(index, expiry_s)
-        else:
-            self._counts.move_to_end(key)
-            if counts.index != index:
-                _roll(counts, index)
-        counts.current += amount
+            return
+        if counts.index != int(now / expiry_s):
+            _roll(counts, int(now / expiry_s))
+        if counts.index == index:
+            counts.current = max(0, counts.current + change)
+        elif counts.index == index + 1:
+            counts.previous = max(0, counts.previous + change)
 
     def drop(self, key: str) -> None:
         """Forget a key."""
@@ -104,7 +130,7 @@ class SlidingWindows:
             del self._counts[oldest]
 
 
-def _roll(counts: _Counts, index: int) -> None:
+def _roll(counts: Counts, index: int) -> None:
     counts.previous = counts.current if index == counts.index + 1 else 0
     counts.current = 0
     counts.index = index
@@ -200,10 +226,16 @@ def storage_of(uri: str, *, timeout_s: float = 0.5) -> Storage:
         return BoundedMemoryStorage()
     if not scheme.startswith("async+"):
         uri = f"async+{uri}"
-    options: dict[str, float | str | bool] = {"wrap_exceptions": True}
-    if "redis" in scheme:
-        options["implementation"] = "redispy"
+    options: dict[str, Any] = {"wrap_exceptions": True}
+    if "redis" in scheme or "valkey" in scheme:
         options["socket_timeout"] = options["socket_connect_timeout"] = timeout_s
+    if "redis" in scheme:
+        from redis.asyncio.retry import Retry  # noqa: PLC0415 - an extra
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+
+        options["implementation"] = "redispy"
+        # A charge whose answer got lost may have been made; sent again it would count twice.
+        options["retry"] = Retry(NoBackoff(), 0)
     storage = storage_from_string(uri, **options)
     if not isinstance(storage, Storage):
         raise ValueError(f"{uri!r} names no async storage")

@@ -1,36 +1,57 @@
 """RateLimiter: what a caller may still spend.
 
-Limits are written as the `limits` library writes them ("60/minute") and counted in sliding
-windows, which allow no double burst where two fixed windows meet. All limits of a caller are
-looked at before any is charged, so a refused request costs nothing.
+Requests, tokens, money and requests in progress, for a caller, a model and all traffic together.
+All limits of a request are looked at before any is charged, so a refused request costs nothing.
+Tokens and money are reserved before the request and settled with what it really used.
 
-Stands inside authentication, since the limits are the principal's. Answers 429 `rate_limited`,
-or 503 `overloaded` where the counts can't be read and the policy is "closed".
+Stands inside authentication, since the limits are the caller's. Answers 429 `rate_limited`, or
+503 `overloaded` where the counts can't be read and the policy is "closed", and what the body is
+refused for where a limit needs it read.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
-from limits import RateLimitItem, parse_many
 from limits.aio.storage import Storage
 
-from radgateway.asgi import ASGIApp, Clock, Headers, Receive, Scope, Send
+from radgateway.asgi import ASGIApp, Clock, Message, Receive, Scope, Send, request_header
+from radgateway.body import ClientDisconnected
+from radgateway.dialects.reading import output_limit
 from radgateway.errors import Refusal, answer
-from radgateway.exchange import joined
-from radgateway.inbound.limit_ledger import (
+from radgateway.exchange import Exchange, joined
+from radgateway.inbound.limit_estimate import (
+    Estimate,
+    Estimator,
+    learn_from,
+    spent_by,
+    writes_nothing,
+)
+from radgateway.inbound.limit_headers import refusal_of, told, told_of_one
+from radgateway.inbound.limit_ledger import NOTHING, Hold, LocalLedger, Standing, Verdict
+from radgateway.inbound.limit_plan import LimitBook, Plan, Plans
+from radgateway.inbound.limit_set import KINDS, LimitSet
+from radgateway.inbound.limit_shared import (
     RETRY_STORAGE_S,
-    LocalLedger,
+    LibraryStore,
     OnStorageChange,
     SharedLedger,
-    Standing,
+    store_of,
 )
-from radgateway.inbound.limit_storage import BoundedMemoryStorage, close_storage, storage_of
+from radgateway.inbound.limit_storage import (
+    BoundedMemoryStorage,
+    SlidingWindows,
+    close_storage,
+    storage_of,
+)
+from radgateway.intake import read_ask
 
-LimitsOf = Callable[[str], Sequence[RateLimitItem]]
+OnStorageFailure = Literal["open", "closed", "local"]
+
+_MAX_BODY_BYTES = 32 * 1024 * 1024
 
 
 def client_address(scope: Scope) -> str:
@@ -40,46 +61,66 @@ def client_address(scope: Scope) -> str:
 
 
 class RateLimiter:
-    """Refuses requests beyond the caller's limits, and tells every caller where it stands.
+    """Refuses requests beyond their limits, and tells every caller where it stands.
 
-    The caller is the principal where one is known, else what `key` finds in the scope; None from
-    `key` lets the request through uncounted. `limits`
-    hold for everybody; `limits_of` finds a principal's own instead. `storage` is `memory://`, a
-    URI that the `limits` library knows, or one of its async storages; a shared one that does not
-    answer in `storage_timeout_s` seconds lets all requests through, or with
-    `on_storage_failure="closed"` none. `on_storage_change(available, reason)` is called when that
-    begins and when it ends.
+    `limits` are lines in the notation of `limits` or a `LimitSet`, which hold for every caller, or
+    a `LimitBook` that finds those of a caller, a model and all traffic. The caller is the
+    principal where one is known, else what `key` finds in the scope; None from `key` lets the
+    request through uncounted.
+
+    `storage` is `memory://`, a URI that the `limits` library knows, or one of its async storages.
+    A shared one that does not answer in `storage_timeout_s` seconds lets all requests through, or
+    with `on_storage_failure="closed"` none, or with "local" counts here, each limit divided by the
+    number of `replicas`. `on_storage_change(available, reason)` is called when that begins and
+    when it ends. What a request took there expires after `lease_s` seconds unless it is renewed,
+    which it is for as long as it runs. `on_lost` is told of settlements that could not be written.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        limits: str | Sequence[str] = (),
+        limits: str | Sequence[str] | LimitSet | LimitBook = (),
         *,
-        limits_of: LimitsOf | None = None,
         key: Callable[[Scope], str | None] = client_address,
         storage: str | Storage = "memory://",
         storage_timeout_s: float = 0.05,
-        on_storage_failure: Literal["open", "closed"] = "open",
+        on_storage_failure: OnStorageFailure = "open",
         on_storage_change: OnStorageChange | None = None,
+        on_lost: Callable[[int], object] | None = None,
+        replicas: int = 1,
+        lease_s: float = 30.0,
+        max_body_bytes: int = _MAX_BODY_BYTES,
+        body_timeout_s: float = 60.0,
         clock: Clock = time.monotonic,
     ) -> None:
-        if on_storage_failure not in ("open", "closed"):
+        if on_storage_failure not in ("open", "closed", "local"):
             raise ValueError(
-                f"on_storage_failure must be 'open' or 'closed', not {on_storage_failure!r}"
+                "on_storage_failure must be 'open', 'closed' or 'local', "
+                f"not {on_storage_failure!r}"
             )
+        if replicas < 1:
+            raise ValueError(f"replicas must be at least 1, not {replicas}")
         self.app = app
-        self._limits_of = limits_of or same_for_all(limits)
+        book = _book_of(limits)
+        self._estimator = Estimator(book.price_of)
         self._key = key
-        self._fail_closed = on_storage_failure == "closed"
+        self._on_failure = on_storage_failure
+        self._replicas = replicas
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
         self.storage = storage_of(storage) if isinstance(storage, str) else storage
         self._owns_storage = isinstance(storage, str)
-        self._local: LocalLedger | None = None
         self._shared: SharedLedger | None = None
+        only_requests = False
         if isinstance(self.storage, BoundedMemoryStorage):
-            self._local = LocalLedger(self.storage.windows)
+            windows = self.storage.windows
         else:
-            self._shared = SharedLedger(self.storage, storage_timeout_s, on_storage_change, clock)
+            windows = SlidingWindows(clock=clock)
+            store = store_of(self.storage, lease_s=lease_s, on_lost=on_lost)
+            only_requests = isinstance(store, LibraryStore)
+            self._shared = SharedLedger(store, storage_timeout_s, on_storage_change, clock)
+        self._local = LocalLedger(windows)
+        self._plans = Plans(book, only_requests=only_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -89,85 +130,208 @@ class RateLimiter:
         scope, send, exchange = joined(scope, send)
         principal = exchange.principal
         name = principal.name if principal is not None else self._key(scope)
-        items = self._limits_of(name) if name is not None else ()
-        if name is None or not items:
+        if name is None:
             await self.app(scope, receive, send)
+            return
+        plan = self._plans.of(name)
+        if not plan.limits and not plan.reads:
+            await self.app(scope, receive, send)
+            return
+        only = plan.only
+        if only is None or self._shared is not None:
+            request = _Request(self.app, scope, receive, send, exchange=exchange, plan=plan)
+            await self._limited(request, name)
             return
         spans = exchange.spans
         began = exchange.clock() if spans is not None else 0.0
-        if self._local is not None:
-            result: Standing | None = self._local.charge(name, items)
-        else:
-            assert self._shared is not None
-            result = await self._shared.charge(name, items)
+        standing = self._local.take_one(only)
         if spans is not None:
             spans.append(("rate_limit_check", began, exchange.clock()))
-        if result is None:
-            await self._without_counts(scope, receive, send)
-        elif result.remaining:
-            # A provider's headers of these names are about our account there, not the caller's.
-            exchange.own_headers += _headers(result)
-            await self.app(scope, receive, send)
-        else:
-            await answer(scope, send, _refusal(result))
+        if not standing.allowed:
+            await _refuse(scope, send, exchange, [standing], standing)
+            return
+        # A provider's headers of these names are about our account there, not the caller's.
+        exchange.own_headers += told_of_one(standing, _dialect_of(exchange))
+        await self.app(scope, receive, send)
 
     async def aclose(self) -> None:
-        """Close the storage's connections, where the limiter itself made the storage."""
+        """Settle what has ended, and close the connections of a storage made here."""
+        if self._shared is not None:
+            await self._shared.aclose()
         if self._owns_storage:
             await close_storage(self.storage)
 
-    async def _without_counts(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._fail_closed:
-            await self.app(scope, receive, send)
+    async def _limited(self, request: _Request, name: str) -> None:
+        """Serve a request of any limits at all."""
+        exchange = request.exchange
+        if request.plan.reads:
+            try:
+                await self._read(request, name)
+            except ClientDisconnected:
+                exchange.disconnected = True
+                return
+        if not request.plan.limits:
+            await request.serve()
             return
-        refusal = Refusal(
-            "overloaded",
-            "Rate limits can't be checked at this moment.",
-            retry_after_s=RETRY_STORAGE_S,
-        )
-        await answer(scope, send, refusal)
+        verdict = await self._take(request)
+        if verdict is None:
+            if self._on_failure == "open":
+                await request.serve()
+            else:
+                await answer(request.scope, request.send, _unchecked())
+            return
+        refused, shadowed, hold = verdict.refused, verdict.shadowed, verdict.hold
+        if refused is not None:
+            await _refuse(request.scope, request.send, exchange, verdict.standings, refused)
+            return
+        if shadowed is not None:
+            exchange.limited = f"shadow_{KINDS[shadowed.limit.kind]}"
+        exchange.own_headers += told(verdict.standings, _dialect_of(exchange))
+        if hold is None:
+            await request.serve()
+        elif request.estimate is _UNREAD:
+            try:
+                await request.serve()
+            finally:
+                hold.settle(NOTHING)
+        else:
+            await self._metered(request, hold)
+
+    async def _take(self, request: _Request) -> Verdict | None:
+        limits, costs = request.plan.limits, request.estimate.costs
+        exchange, spans = request.exchange, request.exchange.spans
+        began = exchange.clock() if spans is not None else 0.0
+        if self._shared is None:
+            verdict: Verdict | None = self._local.take(limits, costs)
+        else:
+            verdict = await self._shared.take(limits, costs)
+            if verdict is None and self._on_failure == "local":
+                verdict = self._local.take(request.plan.share(self._replicas).limits, costs)
+        if spans is not None:
+            spans.append(("rate_limit_check", began, exchange.clock()))
+        return verdict
+
+    async def _metered(self, request: _Request, hold: Hold) -> None:
+        """Serve a request whose reservation is settled however it ends."""
+        send = request.send
+        events = 0
+
+        async def send_counted(message: Message) -> None:
+            nonlocal events
+            if message["type"] == "http.response.body":
+                events += message.get("body", b"").count(b"\n\n")
+            await send(message)
+
+        request.send = send_counted
+        exchange, estimate = request.exchange, request.estimate
+        try:
+            await request.serve()
+        finally:
+            hold.settle(spent_by(exchange, estimate, events))
+            learn_from(exchange, estimate, self._estimator)
+
+    async def _read(self, request: _Request, name: str) -> None:
+        """Find the model and the size of a request, from its body where it is one of ours."""
+        scope, exchange = request.scope, request.exchange
+        if exchange.operation is None or scope["method"] != "POST":
+            declared = request_header(scope, b"content-length") or b""
+            size = int(declared) if declared.isdigit() and len(declared) <= 18 else 0
+            request.estimate = self._estimator.estimate("", size, None)
+            return
+        try:
+            ask = await read_ask(
+                scope,
+                request.receive,
+                exchange,
+                limit_bytes=self._max_body_bytes,
+                timeout_s=self._body_timeout_s,
+            )
+        except Refusal as refusal:
+            # It counts as a request all the same, and is answered where it would be served.
+            request.app = partial(_answer, refusal=refusal)
+            return
+        most = 0 if writes_nothing(exchange) else output_limit(ask)
+        request.estimate = self._estimator.estimate(ask.model, len(ask.body), most)
+        request.plan = self._plans.of_model(name, ask.model)
+        request.receive = _replaying(ask.body, request.receive)
 
 
-def same_for_all(limits: str | Sequence[str]) -> LimitsOf:
-    """A `limits_of` that gives everybody the same limits. Raises ValueError on bad notation."""
-    lines = [limits] if isinstance(limits, str) else limits
-    items = tuple(item for line in lines for item in parse_many(line))
-    return lambda name: items
+class _Request:
+    """A request on its way through the limiter, and what it was found to be."""
+
+    __slots__ = ("app", "estimate", "exchange", "plan", "receive", "scope", "send")
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        exchange: Exchange,
+        plan: Plan,
+    ) -> None:
+        self.app = app
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.exchange = exchange
+        self.plan = plan
+        self.estimate = _UNREAD
+
+    async def serve(self) -> None:
+        """Pass it on."""
+        await self.app(self.scope, self.receive, self.send)
 
 
-def _headers(result: Standing) -> Headers:
-    """Where the caller stands once this request is counted, in OpenAI's notation."""
-    return [
-        (b"x-ratelimit-limit-requests", b"%d" % result.item.amount),
-        (b"x-ratelimit-remaining-requests", b"%d" % max(0, result.remaining - 1)),
-        (b"x-ratelimit-reset-requests", duration(result.reset_s)),
-    ]
+async def _refuse(
+    scope: Scope,
+    send: Send,
+    exchange: Exchange,
+    standings: Sequence[Standing],
+    refused: Standing,
+) -> None:
+    exchange.limited = KINDS[refused.limit.kind]
+    await answer(scope, send, refusal_of(standings, refused, _dialect_of(exchange)))
 
 
-def _refusal(result: Standing) -> Refusal:
+_UNREAD = Estimate("", 0, 0, 0, (0.0, 0.0))
+"""The estimate of a request that no limit needs one of."""
+
+
+def _book_of(limits: str | Sequence[str] | LimitSet | LimitBook) -> LimitBook:
+    if isinstance(limits, LimitBook):
+        return limits
+    own = limits if isinstance(limits, LimitSet) else LimitSet.of_requests(limits)
+    return LimitBook(of_key=lambda name: own)
+
+
+def _dialect_of(exchange: Exchange) -> str:
+    return exchange.operation.dialect.name if exchange.operation is not None else ""
+
+
+def _unchecked() -> Refusal:
     return Refusal(
-        "rate_limited",
-        f"The limit of {_worded(result.item)} is reached; retry in {math.ceil(result.wait_s)} s.",
-        # A hair more than the limit's own arithmetic, so that who obeys is let in.
-        retry_after_s=result.wait_s + 0.001,
-        headers=_headers(result),
+        "overloaded",
+        "Rate limits can't be checked at this moment.",
+        retry_after_s=RETRY_STORAGE_S,
     )
 
 
-def _worded(item: RateLimitItem) -> str:
-    unit = item.GRANULARITY.name
-    per = unit if item.multiples == 1 else f"{item.multiples} {unit}s"
-    return f"{item.amount} requests per {per}"
+async def _answer(scope: Scope, receive: Receive, send: Send, *, refusal: Refusal) -> None:
+    await answer(scope, send, refusal)
 
 
-def duration(seconds: float) -> bytes:
-    """Seconds as Go writes durations (`12ms`, `1m30s`), as OpenAI's reset headers do."""
-    if seconds < 1:
-        return b"%dms" % max(0, math.ceil(seconds * 1000))
-    whole = math.ceil(seconds)
-    if whole < 60:
-        return b"%ds" % whole
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return b"%dm%ds" % (minutes, rest)
-    return b"%dh%dm%ds" % (*divmod(minutes, 60), rest)
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that has been read, and then what follows it."""
+    read = False
+
+    async def replay() -> Message:
+        nonlocal read
+        if read:
+            message: Message = await receive()
+            return message
+        read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

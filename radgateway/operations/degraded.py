@@ -31,9 +31,21 @@ MODES: Final[tuple[Mode, ...]] = (
     Mode("limits", "ok", True, ""),
     Mode(
         "limits",
-        "unavailable",
+        "unchecked",
         False,
         "requests are served without their limits being checked; a check waits 50 ms at most",
+    ),
+    Mode(
+        "limits",
+        "refused",
+        False,
+        "requests that have limits are answered 503 overloaded; a check waits 50 ms at most",
+    ),
+    Mode(
+        "limits",
+        "local",
+        False,
+        "each process counts by itself, up to its share of each limit",
     ),
     Mode("usage", "ok", True, ""),
     Mode(

@@ -83,11 +83,25 @@ class ModelTable:
                 self._exact[known] = route
         self._patterns = sorted(_patterns(routes), key=lambda row: -row[0])
         self._resolved: dict[str, Route | None] = {}
+        self._entries = {
+            known: name
+            for name, route in routes.items()
+            for known in (name, *route.aliases)
+            if "*" not in known
+        }
 
     @property
     def names(self) -> list[str]:
         """The names callers may use, aliases included, wildcards not."""
         return list(self._exact)
+
+    def entry_of(self, name: str) -> str | None:
+        """The name under which a model is configured that a caller may ask for by another."""
+        entry = self._entries.get(name)
+        if entry is None:
+            row = next((row for row in self._patterns if row[1].fullmatch(name)), None)
+            entry = row[3] if row is not None else None
+        return entry
 
     def find(self, name: str) -> Route | None:
         """The route for a name, its candidates' models filled in, or None."""
@@ -97,7 +111,9 @@ class ModelTable:
         if name in self._resolved:
             return self._resolved[name]
         if route is None:
-            route = next((r for _, pattern, r in self._patterns if pattern.fullmatch(name)), None)
+            route = next(
+                (r for _, pattern, r, _ in self._patterns if pattern.fullmatch(name)), None
+            )
         if route is not None:
             route = replace(route, candidates=tuple(_filled(route.candidates, name)))
         if len(self._resolved) >= _RESOLVED_MAX:
@@ -106,13 +122,13 @@ class ModelTable:
         return route
 
 
-def _patterns(routes: Mapping[str, Route]) -> Iterable[tuple[int, re.Pattern[str], Route]]:
+def _patterns(routes: Mapping[str, Route]) -> Iterable[tuple[int, re.Pattern[str], Route, str]]:
     for name, route in routes.items():
         for known in (name, *route.aliases):
             if "*" in known:
                 literal = known.replace("*", "")
                 expression = ".*".join(map(re.escape, known.split("*")))
-                yield len(literal), re.compile(expression, re.DOTALL), route
+                yield len(literal), re.compile(expression, re.DOTALL), route, name
 
 
 def _filled(candidates: Iterable[Candidate], name: str) -> Iterable[Candidate]:

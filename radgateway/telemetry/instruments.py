@@ -35,6 +35,16 @@ SERIES_LIMIT: Final = 2_000
 """Label combinations one metric holds at most; what comes after is counted as `other`."""
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
+_LIMITS: Final = (
+    "requests",
+    "tokens",
+    "input_tokens",
+    "output_tokens",
+    "money",
+    "concurrency",
+)
+LIMITED: Final = (*_LIMITS, *(f"shadow_{kind}" for kind in _LIMITS))
+"""What a request can be refused for by a limit; `shadow_` where it would have been."""
 AUTH_FAILURES: Final = (
     "missing_api_key",
     "invalid_api_key",
@@ -194,7 +204,20 @@ METRICS: Final[dict[str, Declared]] = {
             "rad_gateway_rate_limited_total",
             "counter",
             ("reason",),
-            "Requests refused by a limit.",
+            "Requests refused by a limit, by its kind; shadow_ where it only reports.",
+        ),
+        Declared(
+            "rad_gateway_limits_storage_available",
+            "gauge",
+            (),
+            "1 while the storage of the limits answers.",
+            "livemin",
+        ),
+        Declared(
+            "rad_gateway_limit_settlements_lost_total",
+            "counter",
+            (),
+            "Charges never corrected to what was used, since the storage was away for too long.",
         ),
         Declared(
             "rad_gateway_auth_failures_total",
@@ -344,6 +367,8 @@ class Instruments:
         self.rate_limited = family["rate_limited_total"]
         self.load_shed = family["load_shed_total"]
         self.concurrency_limit = family["concurrency_limit"]
+        self.limits_storage_available: Gauge = plain["limits_storage_available"]
+        self.limit_settlements_lost: Counter = plain["limit_settlements_lost_total"]
         self.auth_failures = family["auth_failures_total"]
         self.cost_usd = family["cost_usd_total"]
         self.event_loop_lag: Gauge = plain["event_loop_lag_seconds"]
@@ -381,7 +406,9 @@ class Instruments:
             self.auth_failures(reason)
         for outcome in HEDGE_OUTCOMES:
             self.hedges(outcome)
-        self.rate_limited("rate_limited")
+        for kind in LIMITED:
+            self.rate_limited(kind)
+        self.limits_storage_available.set(1)
 
 
 _READ_ROUTES = frozenset({"/v1/models", "/health", "/health/ready", "/metrics"})

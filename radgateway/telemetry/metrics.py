@@ -76,8 +76,10 @@ def record(instruments: Instruments, exchange: Exchange, route: str) -> None:
     instruments.overhead(route).observe(max(0.0, own_s))
     if exchange.stream and exchange.first_byte is not None and status < 400:
         instruments.time_to_first_token(route).observe(exchange.first_byte - exchange.started)
-    if exchange.error_code is not None:
-        _record_refusal(instruments, exchange.error_code)
+    if exchange.limited is not None:
+        instruments.rate_limited(exchange.limited).inc()
+    if exchange.error_code in AUTH_FAILURES:
+        instruments.auth_failures(exchange.error_code).inc()
 
 
 def attempt_status(attempt: Attempt) -> int:
@@ -129,10 +131,3 @@ def _record_failover(instruments: Instruments, source: Attempt, target: Attempt)
         instruments.retries(target.provider, reason).inc()
     else:
         instruments.failovers(source.provider, target.provider, reason).inc()
-
-
-def _record_refusal(instruments: Instruments, code: str) -> None:
-    if code == "rate_limited":
-        instruments.rate_limited(code).inc()
-    elif code in AUTH_FAILURES:
-        instruments.auth_failures(code).inc()

@@ -75,6 +75,8 @@ def fields_of(exchange: Exchange) -> dict[str, Any]:
         fields["backed_off_ms"] = _ms(exchange.backed_off_s)
     if exchange.queued_s:
         fields["queued_ms"] = _ms(exchange.queued_s)
+    if exchange.limited is not None:
+        fields["limited"] = exchange.limited
     if exchange.error_code is not None:
         fields["error_code"] = exchange.error_code
     if exchange.interrupted is not None:

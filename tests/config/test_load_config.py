@@ -17,6 +17,8 @@ from radgateway.config import (
     ConfigError,
     GatewayConfig,
     KeyConfig,
+    LimitsConfig,
+    LimitSet,
     ModelConfig,
     ProviderConfig,
     Secret,
@@ -44,8 +46,7 @@ def test_the_documented_example_loads_as_it_stands(tmp_path: Path) -> None:
     ]
     assert config.storage.usage.path == "radgateway.db"
     assert config.telemetry.log_level == "info"
-    assert [notice for notice in config.notices if "not enforced yet" not in notice] == []
-    assert "token_limits and max_concurrency" in config.notices[0]
+    assert config.notices == ()
 
 
 def test_a_small_file_gets_the_defaults_of_its_environment(tmp_path: Path) -> None:
@@ -406,13 +407,17 @@ def test_a_finished_configuration_is_checked_and_its_secrets_read() -> None:
         lambda: KeyConfig(name="a", secret=Secret("x"), limits=("often",)),
         lambda: KeyConfig(name="a", secret=Secret("x"), limits=("0/minute",)),
         lambda: KeyConfig(name="a", secret=Secret("x"), limits=("1/minute;2/hour",)),
+        lambda: KeyConfig(name="a", secret=Secret("x"), money_limits=("0.0000000001/day",)),
+        lambda: LimitsConfig(replicas=0),
+        lambda: LimitSet(output_tokens=("1.5/day",)),
         lambda: ModelConfig(candidates=()),
     ],
 )
 def test_parts_built_in_code_refuse_what_is_out_of_range(make: object) -> None:
     """A ValueError starts with the field's name."""
     assert callable(make)
-    with pytest.raises(ValueError, match=r"^(error_ratio|base_url|name|limits|candidates) must"):
+    names = "error_ratio|base_url|name|limits|candidates|money_limits|replicas|output_tokens"
+    with pytest.raises(ValueError, match=rf"^({names}) must"):
         make()
 
 

@@ -27,6 +27,7 @@ from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
 from radgateway.inbound.bearer_tokens import TokenRules, TokenVerifier
 from radgateway.inbound.drain import Drain, DrainGuard
 from radgateway.inbound.keepalive import StreamKeepalive
+from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.load_shed import LoadShed
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
@@ -62,6 +63,10 @@ def keyed_scope(path: str, **options: Any) -> dict[str, Any]:
     return http_scope(path, headers=[("x-api-key", KEY)], **options)
 
 
+def _limits(places: int) -> LimitSet:
+    return LimitSet(requests=("100000/minute",), tokens=("1000000/minute",), max_concurrency=places)
+
+
 LAYERS: list[tuple[str, Layer]] = [
     ("AdmissionQueue", lambda app: AdmissionQueue(app, 1000, 10, 1.0)),
     ("ApiKeyAuth", lambda app: ApiKeyAuth(app, KEYS)),
@@ -76,6 +81,7 @@ LAYERS: list[tuple[str, Layer]] = [
     ("Deadline", lambda app: Deadline(app, _TIMEOUTS)),
     ("FaultInjector", lambda app: FaultInjector(app, Faults())),
     ("RateLimiter", lambda app: RateLimiter(app, "100000/minute")),
+    ("RateLimiter", lambda app: RateLimiter(app, _limits(1000))),
     ("RetryBudget", RetryBudget),
     ("StreamKeepalive", StreamKeepalive),
     ("EarlyKeepalive", lambda app: StreamKeepalive(app, before_content=True)),
@@ -92,6 +98,7 @@ NARROW: list[tuple[str, Layer]] = [
     ("Bulkhead", lambda app: Bulkhead(app, 1)),
     ("AdaptiveBulkhead", lambda app: Bulkhead(app, AdaptiveLimit(Slots(1)))),
     ("KeyedBulkhead", lambda app: Bulkhead(app, slots_of=KeyedSlots(1))),
+    ("RateLimiter", lambda app: RateLimiter(app, _limits(1))),
     *[(name, layer) for name, layer in LAYERS if name not in BOUNDED],
 ]
 

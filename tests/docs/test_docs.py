@@ -268,14 +268,6 @@ def test_component_pages_have_one_form(path: Path) -> None:
     assert re.findall(r"^## (.+)$", path.read_text(), re.MULTILINE) == _HEADINGS
 
 
-def test_what_is_not_enforced_is_called_so() -> None:
-    """Settings that are accepted without an effect are not sold as limits."""
-    text = page("reference/configuration.md")
-    for key in ("token_limits", "max_concurrency"):
-        (line,) = (line for line in text.splitlines() if f"`keys[].{key}`" in line)
-        assert "not enforced yet" in line
-
-
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     """No page is missing from the navigation, no link is dead, nothing is fetched to show it."""
     with warnings.catch_warnings():

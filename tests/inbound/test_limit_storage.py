@@ -10,7 +10,6 @@ from limits import parse
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 
-from radgateway.inbound.limit_ledger import LocalLedger, key_of, standing
 from radgateway.inbound.limit_storage import (
     BoundedMemoryStorage,
     SlidingWindows,
@@ -168,51 +167,6 @@ def test_sliding_windows_can_be_cleared() -> None:
         assert await strategy.hit(item, "a")
 
     asyncio.run(story())
-
-
-@given(
-    st.integers(1, 20),
-    st.integers(0, 20),
-    st.integers(0, 20),
-    st.floats(0.001, 60),
-)
-def test_the_time_to_wait_is_right(limit: int, previous: int, current: int, left_s: float) -> None:
-    """After the time told one more is allowed, and before it none is."""
-    previous, current = min(previous, limit), min(current, limit)
-    clock = Clock(6060 - left_s)
-    windows = SlidingWindows(clock=Clock(5990))
-    windows.add("k", 60, previous)
-    windows._clock = clock
-    windows.add("k", 60, current)
-    item = parse(f"{limit}/minute")
-    now = standing(item, windows.read("k", 60))
-    if now.remaining:
-        assert now.wait_s == 0
-        return
-    began = clock.now
-    clock.now = max(began, began + now.wait_s - 0.001)
-    assert standing(item, windows.read("k", 60)).remaining == 0
-    clock.now = began + now.wait_s + 0.001
-    assert standing(item, windows.read("k", 60)).remaining > 0
-    assert now.reset_s >= now.wait_s - 0.001
-
-
-def test_all_limits_are_charged_or_none() -> None:
-    """A request over one limit leaves the others untouched, and the tightest is told."""
-    windows = SlidingWindows(clock=Clock())
-    ledger = LocalLedger(windows)
-    items = (parse("3/minute"), parse("2/hour"))
-    assert [ledger.charge("bob", items).remaining for _ in range(4)] == [2, 1, 0, 0]
-    assert windows.read(key_of("bob", items[0]), 60).current == 2
-    assert ledger.charge("bob", items).item == items[1]
-    assert ledger.charge("eve", items).remaining == 2
-
-
-def test_keys_are_those_of_the_library() -> None:
-    """Other users of the library's strategies see the same counts in the same store."""
-    for notation in ("60/minute", "5 per 10 second", "1/day"):
-        item = parse(notation)
-        assert key_of("bob/1", item) == item.key_for("bob/1")
 
 
 def test_storages_are_named_by_uri() -> None:

@@ -161,7 +161,7 @@ async def limits_are_kept(rig: Rig) -> None:
             await rig.is_shown(gateway)
 
 
-@when("limits", "unavailable")
+@when("limits", "unchecked")
 async def the_store_of_limits_is_gone(rig: Rig) -> None:
     with valkey() as server:
         async with rig.gateway(**limited(server)) as gateway:
@@ -171,7 +171,7 @@ async def the_store_of_limits_is_gone(rig: Rig) -> None:
             await rig.is_shown(gateway)
 
 
-@when("limits", "unavailable")
+@when("limits", "unchecked")
 async def the_store_of_limits_hangs(rig: Rig) -> None:
     with valkey() as server:
         async with rig.gateway(**limited(server)) as gateway:
@@ -187,6 +187,30 @@ async def the_store_of_limits_hangs(rig: Rig) -> None:
                 while (await chat(gateway)).status != 429:
                     await asyncio.sleep(0.1)
             assert mode_now(await get(gateway, "/health/ready"), "limits") == "ok"
+
+
+@when("limits", "refused")
+async def the_store_of_limits_is_gone_and_they_are_strict(rig: Rig) -> None:
+    with valkey() as server:
+        strict = {"on_storage_failure": "closed"}
+        async with rig.gateway(**limited(server), limits=strict) as gateway:
+            assert (await chat(gateway)).status == 200
+            server.stop()
+            refused = await chat(gateway)
+            assert (refused.status, code_of(refused)) == (503, "overloaded")
+            await rig.is_shown(gateway)
+
+
+@when("limits", "local")
+async def the_store_of_limits_is_gone_and_each_counts_its_share(rig: Rig) -> None:
+    with valkey() as server:
+        shared = {"on_storage_failure": "local", "replicas": 2}
+        async with rig.gateway(**limited(server), limits=shared) as gateway:
+            assert (await chat(gateway)).status == 200
+            server.stop()
+            # Of two a minute one is this replica's.
+            assert [(await chat(gateway)).status for _ in range(3)] == [200, 429, 429]
+            await rig.is_shown(gateway)
 
 
 def mode_now(ready: Answer, dependency: str) -> str:

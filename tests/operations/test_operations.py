@@ -149,7 +149,7 @@ def test_limits_hold_and_are_told() -> None:
         assert answers[3].header("retry-after")
         assert answers[0].header("x-ratelimit-remaining-requests") == "2"
         metrics = (await get(gateway, "/metrics")).body.decode()
-        assert 'rad_gateway_rate_limited_total{reason="rate_limited"} 1.0' in metrics
+        assert 'rad_gateway_rate_limited_total{reason="requests"} 1.0' in metrics
         await gateway.aclose()
 
     asyncio.run(story())

@@ -107,6 +107,7 @@ def test_what_is_not_known_is_null() -> None:
         "retryAfterS": None,
         "inFlight": None,
         "maxConcurrency": None,
+        "concurrencyLimit": None,
         "attempts": 0,
         "failures": 0,
         "errorRatio": None,

@@ -58,3 +58,21 @@ def test_nonsense_is_refused_at_once(make: object) -> None:
     """A table that could never serve fails when it is built, not at the first request."""
     with pytest.raises(ValueError, match=r"."):
         make()  # type: ignore[operator]
+
+
+def test_a_models_entry_is_found_by_all_its_names() -> None:
+    """What is configured for a model holds for whatever a caller calls it."""
+    table = ModelTable(
+        {
+            "gpt": Route((Candidate("a"),), aliases=("g", "gpt-old-*")),
+            "gpt-*": Route((Candidate("a"),)),
+        }
+    )
+    entries = {name: table.entry_of(name) for name in ("gpt", "g", "gpt-old-1", "gpt-new", "x")}
+    assert entries == {
+        "gpt": "gpt",
+        "g": "gpt",
+        "gpt-old-1": "gpt",
+        "gpt-new": "gpt-*",
+        "x": None,
+    }

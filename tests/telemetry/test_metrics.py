@@ -185,15 +185,16 @@ def test_an_abandoned_attempt_is_no_error_and_has_no_latency() -> None:
 @pytest.mark.parametrize(
     ("code", "name", "labels"),
     [
-        ("rate_limited", "rate_limited_total", {"reason": "rate_limited"}),
+        ("rate_limited", "rate_limited_total", {"reason": "tokens"}),
         ("invalid_api_key", "auth_failures_total", {"reason": "invalid_api_key"}),
     ],
 )
 def test_refusals_are_counted(code: str, name: str, labels: dict[str, str]) -> None:
-    """By the code the request was answered with."""
+    """By the code the request was answered with, or the kind of limit that refused it."""
 
     def fill(exchange: Exchange, clock: Clock) -> None:
         exchange.error_code = code
+        exchange.limited = "tokens" if code == "rate_limited" else None
 
     assert value(measured(fill, status=429), name, **labels) == 1
 

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from radgateway.inbound.drain import Drain, DrainGuard
     from radgateway.inbound.rate_limit import RateLimiter
     from radgateway.inbound.request_context import RequestContextMiddleware
-    from radgateway.provider.breaker import BreakerConfig, BreakerPolicy, CircuitBreaker
+    from radgateway.provider.breaker import CircuitBreaker
     from radgateway.provider.bulkhead import Bulkhead
+    from radgateway.provider.circuit.config import BreakerConfig
+    from radgateway.provider.circuit.policy import BreakerPolicy
     from radgateway.provider.deadline import Deadline
     from radgateway.provider.faults import FaultInjector, Faults
     from radgateway.provider.http import HTTPProvider
@@ -56,8 +58,10 @@ _HOMES = {
     "inbound.drain": "Drain DrainGuard",
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
-    "provider.breaker": "BreakerConfig BreakerPolicy CircuitBreaker",
+    "provider.breaker": "CircuitBreaker",
     "provider.bulkhead": "Bulkhead",
+    "provider.circuit.config": "BreakerConfig",
+    "provider.circuit.policy": "BreakerPolicy",
     "provider.deadline": "Deadline",
     "provider.faults": "FaultInjector Faults",
     "provider.http": "HTTPProvider",

@@ -16,8 +16,9 @@ from radgateway.composition import compose
 from radgateway.config.schema import GatewayConfig, ProviderConfig
 from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
-from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
+from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
+from radgateway.provider.circuit.policy import BreakerPolicy
 from radgateway.provider.deadline import Deadline
 from radgateway.provider.faults import FaultInjector
 from radgateway.provider.http import HTTPProvider

@@ -16,7 +16,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
-from radgateway.provider.breaker import BreakerConfig
+from radgateway.provider.circuit.config import BreakerConfig
 from radgateway.provider.faults import Faults
 from radgateway.routing.models import StrategyName
 from radgateway.routing.retry_budget import RetryBudgetConfig

@@ -63,7 +63,8 @@ def create_gateway(
     instruments = instruments or assembly.instruments(config)
     drain = Drain()
     models = assembly.model_table(config)
-    providers, clients = assembly.providers(config, instruments.breaker_changed)
+    hints = assembly.breaker_hints(config)
+    providers, clients = assembly.providers(config, instruments, hints)
     usage = UsageWriter(assembly.ledger(config), on_lost=instruments.usage_records_lost.inc)
     limits_state = assembly.LimitsState()
     limits = storage_of(config.storage.limits.reveal())
@@ -130,6 +131,8 @@ def create_gateway(
         "usage": lambda: "ok" if usage.available else "unavailable: rows are queued",
         "limits": lambda: limits_state.word,
     }
+    if hints is not None:
+        checks["breaker_hints"] = lambda: hints.word
     paths: dict[str, ASGIApp] = {
         "/v1/models": compose(model_list(models), *outer),
         "/health": liveness(),
@@ -156,12 +159,16 @@ def create_gateway(
         partial(close_storage, limits),
     ]
     closers += [client.aclose for client in clients]
+    starters: list[Callable[[], object]] = [lag.start]
+    if hints is not None:
+        starters.append(hints.start)
+        closers.append(hints.aclose)
     if tracer_provider is not None:
         closers.append(partial(close_tracer_provider, tracer_provider))
     return Gateway(
         compose(router, *outer, *inner),
         paths=paths,
         drain=drain,
-        on_start=[lag.start, *on_start],
+        on_start=[*starters, *on_start],
         closers=closers,
     )

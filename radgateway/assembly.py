@@ -18,6 +18,8 @@ from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
 from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
+from radgateway.provider.circuit.ejection import EjectionGroup
+from radgateway.provider.circuit.hints import BreakerHints, hints_client
 from radgateway.provider.circuit.policy import BreakerPolicy
 from radgateway.provider.deadline import Deadline
 from radgateway.provider.faults import FaultInjector
@@ -25,6 +27,7 @@ from radgateway.provider.http import HTTPProvider
 from radgateway.provider.mock import MockConfig, MockProvider
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.surface import SPOKEN_BY
+from radgateway.telemetry.breaker_report import BreakerReport
 from radgateway.telemetry.instruments import Instruments, LabelSets
 from radgateway.upstream import Upstream
 from radgateway.upstream.connect import connect
@@ -106,7 +109,8 @@ def provider(
     name: str,
     config: ProviderConfig,
     client: Upstream | None,
-    on_breaker: Callable[[str, str], None],
+    instruments: Instruments,
+    hints: BreakerHints | None = None,
 ) -> Provider:
     """A provider behind what protects it from us and us from it."""
     timeouts = config.timeouts.clocks
@@ -137,12 +141,10 @@ def provider(
         )
     layers: list[Layer] = []
     if config.breaker is not None:
-
-        def changed(old: str, new: str) -> None:
-            _log.warning("radgateway.breaker.%s", new, extra={"provider": name, "was": old})
-            on_breaker(name, new)
-
-        policy = BreakerPolicy(config.breaker, on_change=changed, name=name)
+        on_trip = hints.publish if hints is not None else None
+        policy = BreakerReport(name, config.breaker, instruments, on_trip).policy
+        if hints is not None:
+            hints.watch(name, policy)
         layers.append(partial(CircuitBreaker, policy=policy))
     if config.max_concurrency is not None:
         layers.append(partial(Bulkhead, max_concurrency=config.max_concurrency))
@@ -153,7 +155,7 @@ def provider(
 
 
 def providers(
-    config: GatewayConfig, on_breaker: Callable[[str, str], None]
+    config: GatewayConfig, instruments: Instruments, hints: BreakerHints | None = None
 ) -> tuple[dict[str, Provider], list[Upstream]]:
     """All providers, and the clients they share: one for each set of trusted authorities."""
     clients: dict[str | None, Upstream] = {}
@@ -164,8 +166,53 @@ def providers(
             if settings.ca_file not in clients:
                 clients[settings.ca_file] = upstream_client(config, settings.ca_file)
             client = clients[settings.ca_file]
-        made[name] = provider(name, settings, client, on_breaker)
+        made[name] = provider(name, settings, client, instruments, hints)
+    join_ejection_groups(config, breakers(made))
     return made, list(clients.values())
+
+
+def breakers(made: Mapping[str, Provider]) -> dict[str, BreakerPolicy]:
+    """The policies of the providers that have a breaker, by name."""
+    return {
+        name: provider.app.policy
+        for name, provider in made.items()
+        if isinstance(provider.app, CircuitBreaker)
+    }
+
+
+def join_ejection_groups(config: GatewayConfig, policies: Mapping[str, BreakerPolicy]) -> None:
+    """Let the breakers of each model's providers ask each other before they open."""
+    sets = {
+        (frozenset(candidate.provider for candidate in model.candidates), model.max_open_ratio)
+        for model in config.models.values()
+    }
+    for names, max_open_ratio in sets:
+        members = [policies[name] for name in names if name in policies]
+        group = EjectionGroup(
+            members, unguarded=len(names) - len(members), max_open_ratio=max_open_ratio
+        )
+        for member in members:
+            member.join(group)
+
+
+def breaker_hints(config: GatewayConfig) -> BreakerHints | None:
+    """What shares openings with other replicas, where that is configured."""
+    if not config.storage.breaker_hints:
+        return None
+
+    def changed(available: bool, reason: str) -> None:
+        word = "recovered" if available else "lost"
+        _log.warning("radgateway.breaker_hints.%s", word, extra={"reason": reason})
+
+    def heeded(name: str) -> None:
+        _log.warning("radgateway.breaker_hints.heeded", extra={"provider": name})
+
+    return BreakerHints(
+        hints_client(config.storage.limits.reveal()),
+        prefix=f"radgateway:{config.environment}:breaker:",
+        on_change=changed,
+        on_heeded=heeded,
+    )
 
 
 def model_table(config: GatewayConfig) -> ModelTable:

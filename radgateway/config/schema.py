@@ -271,10 +271,14 @@ class ModelConfig:
     """priority, weighted, least_latency, least_cost or sticky."""
     aliases: tuple[str, ...] = ()
     """Other names callers may use."""
+    max_open_ratio: float | None = None
+    """Share of its providers, over 0 to 1, whose breakers may be open at once; null is all but
+    one, 1 lets all of them open."""
 
     def __post_init__(self) -> None:
         if not self.candidates:
             raise ValueError("candidates must hold at least one")
+        _within(self, "max_open_ratio", 0, 1, over=True)
         for alias in self.aliases:
             if not MODEL.fullmatch(alias):
                 raise ValueError("aliases must be visible ASCII without spaces")
@@ -321,6 +325,9 @@ class StorageConfig:
     """`sqlite:///relative.db`, `sqlite:////absolute.db` or `memory://`."""
     limits: Dsn = field(default_factory=lambda: Dsn("memory://"))
     """`memory://`, counted in each process, or `redis://host:6379/0`, shared by all."""
+    breaker_hints: bool = False
+    """Tell other replicas through the Redis of `limits` that a breaker has opened, so that theirs
+    probe the provider at once. Never waited for; off, as each breaker judges well alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

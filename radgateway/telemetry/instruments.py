@@ -22,6 +22,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from radgateway.provider.circuit.standing import MODES, REASONS, STATES
 from radgateway.surface import ROUTES
 
 BUCKETS: Final = tuple(
@@ -33,7 +34,6 @@ OTHER: Final = "other"
 SERIES_LIMIT: Final = 2_000
 """Label combinations one metric holds at most; what comes after is counted as `other`."""
 
-BREAKER_STATES: Final = ("closed", "open", "half_open")
 AUTH_FAILURES: Final = ("missing_api_key", "invalid_api_key", "admin_key_required")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -118,7 +118,7 @@ METRICS: Final[dict[str, Declared]] = {
             "rad_gateway_circuit_breaker_open",
             "gauge",
             ("provider",),
-            "1 while the provider's circuit breaker is open.",
+            "1 while the provider's circuit breaker is open and keeps callers away.",
             "livemax",
         ),
         Declared(
@@ -127,6 +127,32 @@ METRICS: Final[dict[str, Declared]] = {
             ("provider", "state"),
             "1 for the state the provider's circuit breaker is in.",
             "livemax",
+        ),
+        Declared(
+            "rad_gateway_circuit_breaker_mode",
+            "gauge",
+            ("provider", "mode"),
+            "1 for the mode the provider's circuit breaker was set to.",
+            "livemax",
+        ),
+        Declared(
+            "rad_gateway_circuit_breaker_held",
+            "gauge",
+            ("provider",),
+            "1 while the breaker would open, were it not the last of its model's providers.",
+            "livemax",
+        ),
+        Declared(
+            "rad_gateway_circuit_breaker_refused_total",
+            "counter",
+            ("provider", "reason"),
+            "Calls that the provider's circuit breaker did not admit.",
+        ),
+        Declared(
+            "rad_gateway_circuit_breaker_would_refuse_total",
+            "counter",
+            ("provider",),
+            "Calls that a breaker set to metrics_only admitted and otherwise would not have.",
         ),
         Declared(
             "rad_gateway_provider_healthy",
@@ -266,6 +292,10 @@ class Instruments:
         self.overhead = family["overhead_seconds"]
         self.breaker_open = family["circuit_breaker_open"]
         self.breaker_state = family["circuit_breaker_state"]
+        self.breaker_mode = family["circuit_breaker_mode"]
+        self.breaker_held = family["circuit_breaker_held"]
+        self.breaker_refused = family["circuit_breaker_refused_total"]
+        self.breaker_would_refuse = family["circuit_breaker_would_refuse_total"]
         self.provider_healthy = family["provider_healthy"]
         self.rate_limited = family["rate_limited_total"]
         self.auth_failures = family["auth_failures_total"]
@@ -277,13 +307,22 @@ class Instruments:
         self._start_at_zero()
         family["build_info"](version, environment).set(1)
 
-    def breaker_changed(self, provider: str, state: str) -> None:
-        """Show a breaker's state: closed, open or half_open (a dash will do for the underscore)."""
+    def breaker_changed(
+        self, provider: str, state: str, *, mode: str = "auto", held: bool = False
+    ) -> None:
+        """Show a breaker's state: closed, open or half_open (a dash will do for the underscore).
+
+        One that keeps nobody away for its `mode` is not shown as open, whatever its state.
+        """
         state = state.replace("-", "_")
-        for each in BREAKER_STATES:
+        for each in STATES:
             self.breaker_state(provider, each).set(1 if each == state else 0)
-        self.breaker_open(provider).set(1 if state == "open" else 0)
-        self.provider_healthy(provider).set(1 if state == "closed" else 0)
+        for other in MODES:
+            self.breaker_mode(provider, other).set(1 if other == mode else 0)
+        keeps_away = state == "open" and mode in ("auto", "isolated")
+        self.breaker_open(provider).set(1 if keeps_away else 0)
+        self.breaker_held(provider).set(1 if held else 0)
+        self.provider_healthy(provider).set(1 if state == "closed" and not held else 0)
 
     def _start_at_zero(self) -> None:
         # `increase()` does not see the first event of a series that begins with it.
@@ -294,6 +333,9 @@ class Instruments:
         for provider in self.labels.providers:
             self.provider_latency(provider)
             self.breaker_changed(provider, "closed")
+            self.breaker_would_refuse(provider)
+            for refusal in REASONS:
+                self.breaker_refused(provider, refusal)
         for reason in AUTH_FAILURES:
             self.auth_failures(reason)
         self.rate_limited("rate_limited")
@@ -317,7 +359,8 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "target_provider": labels.providers,
         "model": labels.models,
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
-        "state": frozenset(BREAKER_STATES),
+        "state": frozenset(STATES),
+        "mode": frozenset(MODES),
     }
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():

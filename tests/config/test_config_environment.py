@@ -48,6 +48,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "telemetry.tracing.otlp_endpoint": ("jaeger-collector:4317", "jaeger-collector:4317"),
     "upstream.client": ("httpx", "httpx"),
     "server.max_body_bytes": ("4096", 4096),
+    "providers.openai.breaker.window_calls": ("20", 20),
+    "providers.mock.breaker.window_calls": ("20", 20),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
 }
@@ -71,8 +73,9 @@ SKIPPED = {
     "providers.mock.api_key",
     "providers.mock.ca_file",
     "providers.openai.ca_file",
+    "storage.breaker_hints",
 }
-"""Keys of the other kind of provider, and one that must be a file."""
+"""Keys of the other kind of provider, one that must be a file, and one that needs another."""
 
 
 def _leaves(shape: Shape, path: str, steps: tuple[str, ...]) -> Iterator[tuple[str, str, Shape]]:

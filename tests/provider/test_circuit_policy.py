@@ -572,7 +572,7 @@ def test_it_always_lets_somebody_through_again(steps: list[tuple[str, float]]) -
             policy.release(admission, step)  # type: ignore[arg-type]
         if len(held) > 3:
             policy.release(held.pop(0), "fail")
-    clock.now += max(CONFIG.open_s, CONFIG.half_open_max_s)
+    clock.now += max(CONFIG.open_max_s, CONFIG.half_open_max_s)
     assert policy.acquire() is not None
 
 

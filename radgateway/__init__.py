@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from radgateway.inbound.request_context import RequestContextMiddleware
     from radgateway.inbound.signing_keys import SharedSecret
     from radgateway.provider.adaptive_limit import AdaptiveConfig, AdaptiveLimit
-    from radgateway.provider.breaker import BreakerConfig, BreakerPolicy, CircuitBreaker
+    from radgateway.provider.breaker import CircuitBreaker
     from radgateway.provider.bulkhead import Bulkhead
+    from radgateway.provider.circuit.config import BreakerConfig
+    from radgateway.provider.circuit.policy import BreakerPolicy
     from radgateway.provider.deadline import Deadline
     from radgateway.provider.faults import FaultInjector, Faults
     from radgateway.provider.health import HealthBook, ProviderHealth
@@ -77,8 +79,10 @@ _HOMES = {
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
     "provider.adaptive_limit": "AdaptiveConfig AdaptiveLimit",
-    "provider.breaker": "BreakerConfig BreakerPolicy CircuitBreaker",
+    "provider.breaker": "CircuitBreaker",
     "provider.bulkhead": "Bulkhead",
+    "provider.circuit.config": "BreakerConfig",
+    "provider.circuit.policy": "BreakerPolicy",
     "provider.deadline": "Deadline",
     "provider.faults": "FaultInjector Faults",
     "provider.health": "HealthBook ProviderHealth",

@@ -40,8 +40,9 @@ def build() -> Gateway:
     factory to give to another server, such as `granian --factory radgateway.server:build`.
     """
     # Imported here, after the workers' metrics directory is set: prometheus_client looks once.
-    from radgateway import __version__, assembly  # noqa: PLC0415
+    from radgateway import __version__  # noqa: PLC0415
     from radgateway.app import create_gateway  # noqa: PLC0415
+    from radgateway.assembly.parts import make_instruments  # noqa: PLC0415
     from radgateway.telemetry.logs import configure_logging  # noqa: PLC0415
     from radgateway.telemetry.request_log import RequestLog  # noqa: PLC0415
 
@@ -50,7 +51,7 @@ def build() -> Gateway:
         stop_process()
 
     config = load_config(os.environ.get(CONFIG_VARIABLE) or None, os.environ)
-    instruments = assembly.instruments(config)
+    instruments = make_instruments(config)
     logs = configure_logging(
         config.telemetry.log_level,
         config.environment,

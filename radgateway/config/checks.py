@@ -40,6 +40,9 @@ def faults(config: GatewayConfig, known_providers: Container[str] = ()) -> Itera
     yield from _names(config)
     for name, model in config.models.items():
         yield from _model(config, name, model, known_providers)
+    limits = config.storage.limits
+    if config.storage.breaker_hints and limits.resolved and "redis" not in limits.scheme:
+        yield ("storage", "breaker_hints"), "needs storage.limits to be a redis:// address"
     for key, dsn, known in (
         ("usage", config.storage.usage, USAGE_STORAGES),
         ("limits", config.storage.limits, LIMITS_STORAGES),

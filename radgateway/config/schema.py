@@ -28,7 +28,7 @@ from radgateway.inbound.limit_set import (
     check_rates,
 )
 from radgateway.provider.adaptive_limit import AdaptiveConfig
-from radgateway.provider.breaker import BreakerConfig
+from radgateway.provider.circuit.config import BreakerConfig
 from radgateway.provider.faults import Faults
 from radgateway.provider.probe import ProbeConfig
 from radgateway.routing.hedge import HedgeConfig
@@ -323,12 +323,16 @@ class ModelConfig:
     """Give a request that is late to the next candidate too; None for never."""
     limits: LimitSet | None = None
     """What all callers together may spend on it."""
+    max_open_ratio: float | None = None
+    """Share of its providers, over 0 to 1, whose breakers may be open at once; null is all but
+    one, 1 lets all of them open."""
 
     def __post_init__(self) -> None:
         if not self.candidates:
             raise ValueError("candidates must hold at least one")
         if self.hedge is not None and len(self.candidates) < 2:
             raise ValueError("hedge needs a second candidate to go to")
+        _within(self, "max_open_ratio", 0, 1, over=True)
         for alias in self.aliases:
             if not MODEL.fullmatch(alias):
                 raise ValueError("aliases must be visible ASCII without spaces")
@@ -420,6 +424,9 @@ class StorageConfig:
     """`sqlite:///relative.db`, `sqlite:////absolute.db` or `memory://`."""
     limits: Dsn = field(default_factory=lambda: Dsn("memory://"))
     """`memory://`, counted in each process, or `redis://host:6379/0`, shared by all."""
+    breaker_hints: bool = False
+    """Tell other replicas through the Redis of `limits` that a breaker has opened, so that theirs
+    probe the provider at once. Never waited for; off, as each breaker judges well alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,13 @@ MODES: Final[tuple[Mode, ...]] = (
         False,
         "each process counts by itself, up to its share of each limit",
     ),
+    Mode("breaker_hints", "ok", True, ""),
+    Mode(
+        "breaker_hints",
+        "unavailable",
+        False,
+        "each replica's circuit breakers judge by their own calls alone",
+    ),
     Mode("usage", "ok", True, ""),
     Mode(
         "usage",
@@ -118,6 +125,13 @@ MODES: Final[tuple[Mode, ...]] = (
         "half_open",
         False,
         "a few requests try it, and all others pass it over",
+    ),
+    Mode(
+        "provider",
+        "resting",
+        False,
+        "it asked to be left alone, or refuses our key: it is passed over until then, and its "
+        "circuit stays closed",
     ),
     Mode(
         "provider",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,30 +15,16 @@ from radgateway.asgi import ASGIApp
 from radgateway.errors import Refusal
 from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
+from radgateway.provider.circuit.policy import BreakerPolicy
+from radgateway.provider.circuit.standing import Mode
 from radgateway.provider.health import Health, ProviderHealth
 from radgateway.provider.probe import ProbeResult
-
-BreakerMode = Literal["auto", "isolated", "disabled", "metrics_only"]
-
-
-@runtime_checkable
-class BreakerControls(Protocol):
-    """What an administrator may do to a circuit breaker's policy."""
-
-    def set_mode(self, mode: BreakerMode) -> object:
-        """Follow the calls (`auto`), refuse all, admit all, or count without refusing."""
-
-    def reset(self) -> object:
-        """Close the circuit and forget what was counted."""
-
-    def snapshot(self) -> Any:
-        """The circuit as it stands, in a form that can be written as JSON."""
 
 
 class BreakerOrder(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The body of a change to a breaker: one of the two."""
 
-    mode: BreakerMode | None = None
+    mode: Mode | None = None
     action: Literal["reset"] | None = None
 
 
@@ -69,22 +55,24 @@ class ProviderStatus:
                 self._bulkhead = layer
 
     @property
-    def controls(self) -> BreakerControls | None:
+    def controls(self) -> BreakerPolicy | None:
         """The breaker's policy, or None where there is none to give orders to."""
-        policy: Any = self._breaker.policy if self._breaker is not None else None
-        return policy if isinstance(policy, BreakerControls) else None
+        return self._breaker.policy if self._breaker is not None else None
 
     @property
     def state(self) -> str:
         """One of the states of a provider that `degraded.MODES` declares."""
-        mode = self._mode()
-        if mode == "isolated":
-            return "isolated"
-        if mode == "auto" and self._breaker is not None and self._breaker.state != "closed":
-            return self._breaker.state
+        policy = self.controls
+        if policy is not None:
+            if policy.mode == "isolated":
+                return "isolated"
+            if policy.mode == "auto" and policy.state != "closed":
+                return policy.state
+            if policy.blocked_by() == "resting" and policy.mode == "auto":
+                return "resting"
         if self._bulkhead is not None and not self._bulkhead.available():
             return "full"
-        if self.health.failing:
+        if self.health.failing or (policy is not None and policy.held):
             return "failing"
         probe = self._probes.get(self.name)
         return "unreachable" if probe is not None and not probe.ok else "ok"
@@ -116,8 +104,8 @@ class ProviderStatus:
             "baseUrl": self._base_url,
             "state": self.state,
             "circuitState": breaker.state if breaker is not None else None,
-            "circuitMode": self._mode(),
-            "circuit": self.controls.snapshot() if self.controls is not None else None,
+            "circuitMode": breaker.policy.mode if breaker is not None else None,
+            "circuit": breaker.policy.snapshot() if breaker is not None else None,
             "retryAfterS": round(max(waits), 3) if waits else None,
             "inFlight": bulkhead.slots.in_use if bulkhead is not None else None,
             "maxConcurrency": _most(bulkhead) if bulkhead is not None else None,
@@ -125,11 +113,6 @@ class ProviderStatus:
             **_shown(health),
             "probe": _shown_probe(self._probes.get(self.name)),
         }
-
-    def _mode(self) -> str | None:
-        if self._breaker is None:
-            return None
-        return getattr(self._breaker.policy, "mode", "auto")
 
 
 def _layers(app: Any) -> Iterator[Any]:

@@ -153,11 +153,15 @@ class Failover:
 def closed_for_s(app: Any) -> float | None:
     """Seconds until a provider would take a request, None where it would now.
 
-    Asks each layer that can tell (`available`), so a refusal is foreseen and not made.
+    Asks each layer that can tell (`available`), so a refusal is foreseen and not made; the layer
+    whose word decided hears that it was passed over, where it wants to (`passed_over`).
     """
     while app is not None:
         available = getattr(app, "available", None)
         if available is not None and not available():
+            passed_over = getattr(app, "passed_over", None)
+            if passed_over is not None:
+                passed_over()
             retry_after_s = getattr(app, "retry_after_s", None)
             return retry_after_s() if retry_after_s is not None else 1.0
         app = getattr(app, "app", None)

@@ -22,6 +22,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from radgateway.provider.circuit.standing import MODES, REASONS, STATES
 from radgateway.provider.faults import FAULT_KINDS
 from radgateway.surface import ROUTES
 
@@ -34,7 +35,6 @@ OTHER: Final = "other"
 SERIES_LIMIT: Final = 2_000
 """Label combinations one metric holds at most; what comes after is counted as `other`."""
 
-BREAKER_STATES: Final = ("closed", "open", "half_open")
 _LIMITS: Final = (
     "requests",
     "tokens",
@@ -138,7 +138,7 @@ METRICS: Final[dict[str, Declared]] = {
             "rad_gateway_circuit_breaker_open",
             "gauge",
             ("provider",),
-            "1 while the provider's circuit breaker is open.",
+            "1 while the provider's circuit breaker is open and keeps callers away.",
             "livemax",
         ),
         Declared(
@@ -147,6 +147,32 @@ METRICS: Final[dict[str, Declared]] = {
             ("provider", "state"),
             "1 for the state the provider's circuit breaker is in.",
             "livemax",
+        ),
+        Declared(
+            "rad_gateway_circuit_breaker_mode",
+            "gauge",
+            ("provider", "mode"),
+            "1 for the mode the provider's circuit breaker was set to.",
+            "livemax",
+        ),
+        Declared(
+            "rad_gateway_circuit_breaker_held",
+            "gauge",
+            ("provider",),
+            "1 while the breaker would open, were it not the last of its model's providers.",
+            "livemax",
+        ),
+        Declared(
+            "rad_gateway_circuit_breaker_refused_total",
+            "counter",
+            ("provider", "reason"),
+            "Calls that the provider's circuit breaker did not admit.",
+        ),
+        Declared(
+            "rad_gateway_circuit_breaker_would_refuse_total",
+            "counter",
+            ("provider",),
+            "Calls that a breaker set to metrics_only admitted and otherwise would not have.",
         ),
         Declared(
             "rad_gateway_provider_healthy",
@@ -359,6 +385,10 @@ class Instruments:
         self.overhead = family["overhead_seconds"]
         self.breaker_open = family["circuit_breaker_open"]
         self.breaker_state = family["circuit_breaker_state"]
+        self.breaker_mode = family["circuit_breaker_mode"]
+        self.breaker_held = family["circuit_breaker_held"]
+        self.breaker_refused = family["circuit_breaker_refused_total"]
+        self.breaker_would_refuse = family["circuit_breaker_would_refuse_total"]
         self.provider_healthy = family["provider_healthy"]
         self.dependency_available = family["dependency_available"]
         self.degraded_mode = family["degraded_mode"]
@@ -378,13 +408,21 @@ class Instruments:
         self._start_at_zero()
         family["build_info"](version, environment).set(1)
 
-    def breaker_changed(self, provider: str, state: str) -> None:
-        """Show a breaker's state: closed, open or half_open (a dash will do for the underscore)."""
+    def breaker_changed(
+        self, provider: str, state: str, *, mode: str = "auto", held: bool = False
+    ) -> None:
+        """Show a breaker's state: closed, open or half_open (a dash will do for the underscore).
+
+        One that keeps nobody away for its `mode` is not shown as open, whatever its state.
+        """
         state = state.replace("-", "_")
-        for each in BREAKER_STATES:
+        for each in STATES:
             self.breaker_state(provider, each).set(1 if each == state else 0)
-        self.breaker_open(provider).set(1 if state == "open" else 0)
-        self.provider_healthy(provider).set(1 if state == "closed" else 0)
+        for other in MODES:
+            self.breaker_mode(provider, other).set(1 if other == mode else 0)
+        keeps_away = state == "open" and mode in ("auto", "isolated")
+        self.breaker_open(provider).set(1 if keeps_away else 0)
+        self.breaker_held(provider).set(1 if held else 0)
 
     def fault_injected(self, provider: str, fault: str) -> None:
         """Count a request that was spoiled on purpose."""
@@ -399,7 +437,11 @@ class Instruments:
         for provider in self.labels.providers:
             self.provider_latency(provider)
             self.breaker_changed(provider, "closed")
+            self.provider_healthy(provider).set(1)
             self.faults_armed(provider)
+            self.breaker_would_refuse(provider)
+            for refusal in REASONS:
+                self.breaker_refused(provider, refusal)
         for reason in SHED_REASONS:
             self.load_shed(reason)
         for reason in AUTH_FAILURES:
@@ -429,9 +471,9 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "target_provider": labels.providers,
         "model": labels.models,
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
-        "state": frozenset(BREAKER_STATES),
         "fault": frozenset({"latency", *FAULT_KINDS}),
         "outcome": frozenset(HEDGE_OUTCOMES),
+        "state": frozenset(STATES),
     }
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():

@@ -66,6 +66,8 @@ VALUES: dict[str, tuple[str, Any]] = {
         for name in ("openai", "mock")
         for key in ("keep_ratio", "tolerance_ratio")
     },
+    "providers.openai.breaker.window_calls": ("20", 20),
+    "providers.mock.breaker.window_calls": ("20", 20),
     "providers.openai.faults.error_status": ("500", 500),
     "providers.mock.faults.error_status": ("500", 500),
     "providers.openai.faults.header": ("x-chaos", "x-chaos"),
@@ -107,8 +109,9 @@ SKIPPED = {
     "jwt.secret",
     "jwt.jwks_file",
     "jwt.ca_file",
+    "storage.breaker_hints",
 }
-"""Keys of the other kind of provider or source, and those that must be a file."""
+"""Keys of the other kind of provider or source, those that must be a file or need another key."""
 
 
 def _leaves(shape: Shape, path: str, steps: tuple[str, ...]) -> Iterator[tuple[str, str, Shape]]:

@@ -29,7 +29,7 @@ from radgateway.config import (
     effective,
     load_config,
 )
-from radgateway.provider.breaker import BreakerConfig
+from radgateway.provider.circuit.config import BreakerConfig
 from radgateway.provider.faults import Faults
 
 

@@ -130,6 +130,7 @@ BAD_LINES = [
     ("storage: {usage: radgateway.db}", "storage.usage", "sqlite:///PATH or memory://"),
     ("storage: {usage: 'sqlite://x.db'}", "storage.usage", "a fourth / for an absolute one"),
     ("storage: {limits: 'sqlite:///x'}", "storage.limits", "use memory:// or redis://"),
+    ("storage: {breaker_hints: true}", "storage.breaker_hints", "storage.limits to be a redis://"),
     ("storage: {usage: 'env:NOT_SET'}", "storage.usage", "NOT_SET is not set"),
     ("admin_keys: [{name: x}]", "admin_keys[0].secret", "is missing"),
     ("admin_keys: {x: y}", "admin_keys", "must be a list"),
@@ -179,6 +180,11 @@ BAD_PROVIDERS = [
     ("{kind: mock, timeouts: {answer_s: 0}}", "providers.p.timeouts.answer_s", "must be over 0"),
     ("{kind: mock, timeouts: {idle_s: 0}}", "providers.p.timeouts.idle_s", "must be over 0"),
     ("{kind: mock, breaker: {failure_ratio: 1.5}}", "providers.p.breaker.failure_ratio", "most 1"),
+    (
+        "{kind: mock, breaker: {window_calls: 5}}",
+        "providers.p.breaker.window_calls",
+        "at least min_calls (10)",
+    ),
     ("{kind: mock, faults: {error_status: 200}}", "providers.p.faults.error_status", "400 to 599"),
     ("{kind: mock, headers: {Host: x}}", "providers.p.headers", "can't set 'Host'"),
     (
@@ -204,6 +210,7 @@ BAD_MODELS = [
     ("x: {candidates: []}", "models.x.candidates", "must hold at least one"),
     ("x: {}", "models.x.candidates", "is missing"),
     ("x: {candidates: [{provider: mock}], hedge: {}}", "models.x.hedge", "second candidate"),
+    ("x: {candidates: [{provider: mock}], max_open_ratio: 0}", "models.x.max_open_ratio", "over 0"),
     ("x: {candidates: [{provider: mokc}]}", "models.x.candidates[0].provider", "mean 'mock'?"),
     ("x: {candidates: [{provider: mock, weight: 0}]}", "models.x.candidates[0].weight", "over 0"),
     ("x: {candidates: [{provider: mock}, {}]}", "models.x.candidates[1].provider", "is missing"),

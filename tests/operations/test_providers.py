@@ -13,8 +13,9 @@ from radgateway.asgi import ASGIApp
 from radgateway.exchange import Attempt
 from radgateway.gateway import Gateway
 from radgateway.operations.providers import ProviderStatus
-from radgateway.provider.breaker import BreakerPolicy, CircuitBreaker
+from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
+from radgateway.provider.circuit.policy import BreakerPolicy
 from radgateway.provider.health import ProviderHealth
 from radgateway.provider.probe import ProbeResult
 from radgateway.provider.slots import Slots

@@ -4,304 +4,18 @@ import asyncio
 import json
 from typing import Any
 
-import pybreaker
 import pytest
-from drive import drive, http_scope
-from hypothesis import given
-from hypothesis import strategies as st
+from circuits import CONFIG, Clock, opened, state_of
+from drive import Answer, drive, http_scope
 
 from radgateway.asgi import StreamBroken
 from radgateway.exchange import ATTEMPT_KEY, KEY, Attempt, Exchange
-from radgateway.provider.breaker import (
-    Admission,
-    BreakerConfig,
-    BreakerPolicy,
-    CircuitBreaker,
-    Verdict,
-)
-from radgateway.provider.call_window import CallWindow
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-CONFIG = BreakerConfig(min_calls=4, open_s=30, half_open_calls=2, half_open_max_s=60)
-
-
-def call(policy: BreakerPolicy, verdict: Verdict, first_byte_s: float | None = None) -> None:
-    admission = policy.acquire()
-    assert admission is not None
-    policy.release(admission, verdict, first_byte_s)
-
-
-def state_of(holder: BreakerPolicy | CircuitBreaker) -> str:
-    return holder.state
-
-
-def opened(clock: Clock, config: BreakerConfig = CONFIG, **options: Any) -> BreakerPolicy:
-    policy = BreakerPolicy(config, clock=clock, **options)
-    for _ in range(config.min_calls):
-        call(policy, "fail")
-    assert state_of(policy) == "open"
-    return policy
-
-
-def probes(policy: BreakerPolicy, callers: int = 100) -> list[Admission]:
-    admitted = [policy.acquire() for _ in range(callers)]
-    return [admission for admission in admitted if admission is not None]
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "opens"),
-    [
-        ("fff", False),  # fewer calls than mean anything
-        ("ffff", True),
-        ("oooff", False),
-        ("ooofff", True),  # half of them
-        ("ffooiiiiii", True),  # what is ignored dilutes nothing
-        ("iiiiiiiiii", False),
-    ],
-)
-def test_it_opens_at_the_failure_ratio(outcomes: str, opens: bool) -> None:
-    """The circuit opens when, of enough calls, the given share failed."""
-    policy = BreakerPolicy(CONFIG, clock=Clock())
-    words: dict[str, Verdict] = {"o": "ok", "f": "fail", "i": "ignore"}
-    for outcome in outcomes:
-        admission = policy.acquire()
-        if admission is None:
-            break
-        policy.release(admission, words[outcome])
-    assert (policy.state == "open") is opens
-
-
-def test_failures_are_forgotten_with_the_window() -> None:
-    """Failures from before the window say nothing about now."""
-    clock = Clock()
-    policy = BreakerPolicy(CONFIG, clock=clock)
-    for _ in range(3):
-        call(policy, "fail")
-    clock.now += CONFIG.window_s
-    call(policy, "fail")
-    assert state_of(policy) == "closed"
-
-
-def test_slow_first_bytes_open_it_though_no_call_failed() -> None:
-    """A provider that answers too late is as good as down; the length of a stream never counts."""
-    policy = BreakerPolicy(CONFIG, clock=Clock())
-    for _ in range(3):
-        call(policy, "ok", 25.0)
-    call(policy, "ok", 19.0)
-    assert state_of(policy) == "closed"
-    call(policy, "ok", 20.0)
-    assert state_of(policy) == "open"
-    patient = BreakerPolicy(BreakerConfig(min_calls=1, slow_first_byte_s=None), clock=Clock())
-    call(patient, "ok", 1e6)
-    assert patient.state == "closed"
-
-
-def test_an_open_circuit_refuses_until_it_may_probe() -> None:
-    """While open nothing passes, asking costs nothing, and it says when to come back."""
-    clock = Clock()
-    policy = opened(clock)
-    assert policy.acquire() is None
-    assert not policy.available()
-    assert policy.retry_after_s() == 30
-    clock.now += 29
-    assert policy.retry_after_s() == 1
-    clock.now += 1
-    assert policy.available()
-    assert policy.retry_after_s() == 0
-    assert state_of(policy) == "open"  # asking did not change it
-
-
-def test_exactly_the_permitted_probes_pass_a_herd() -> None:
-    """Of a hundred callers that find the circuit half open, the probes pass and no more."""
-    clock = Clock()
-    policy = opened(clock)
-    clock.now += 30
-    admitted = probes(policy)
-    assert len(admitted) == 2
-    assert state_of(policy) == "half_open"
-    assert not policy.available()
-    assert 0 < policy.retry_after_s() <= 1
-    policy.release(admitted[0], "ok")
-    assert policy.acquire() is None
-    policy.release(admitted[1], "ok")
-    assert state_of(policy) == "closed"
-    assert policy.acquire() is not None
-
-
-@pytest.mark.parametrize(("verdict", "first_byte_s"), [("fail", None), ("ok", 30.0)])
-def test_a_bad_probe_opens_it_again(verdict: Verdict, first_byte_s: float | None) -> None:
-    """One probe that fails or is slow starts the whole wait over."""
-    clock = Clock()
-    policy = opened(clock)
-    clock.now += 30
-    call(policy, verdict, first_byte_s)
-    assert state_of(policy) == "open"
-    assert policy.retry_after_s() == 30
-
-
-def test_a_cancelled_probe_proves_nothing_and_returns_its_permit() -> None:
-    """A caller that leaves during the probe neither closes nor opens the circuit."""
-    clock = Clock()
-    policy = opened(clock)
-    clock.now += 30
-    first, second = probes(policy)
-    policy.release(first, "ignore")
-    assert state_of(policy) == "half_open"
-    assert len(probes(policy)) == 1
-    policy.release(second, "ok")
-    assert state_of(policy) == "half_open"
-
-
-def test_probes_that_never_settle_do_not_close_the_provider_off() -> None:
-    """After the longest half-open time new probes pass, as many as are still needed."""
-    clock = Clock()
-    policy = opened(clock)
-    clock.now += 30
-    hung = probes(policy)
-    clock.now += 59.9
-    assert policy.acquire() is None
-    clock.now += 0.1
-    assert policy.available()
-    fresh = probes(policy)
-    assert len(fresh) == 2
-    policy.release(hung[0], "ok")  # a long stream that ended well counts
-    policy.release(fresh[0], "ok")
-    assert state_of(policy) == "closed"
-
-
-def test_results_of_an_earlier_state_are_dropped() -> None:
-    """A call begun before the trip and failing after the recovery must not open it again."""
-    clock = Clock()
-    policy = BreakerPolicy(BreakerConfig(min_calls=1, half_open_calls=1), clock=clock)
-    old = [policy.acquire() for _ in range(3)]
-    call(policy, "fail")
-    clock.now += 30
-    probe = policy.acquire()
-    assert probe is not None
-    assert old[0] is not None
-    policy.release(old[0], "ok")
-    assert state_of(policy) == "half_open"
-    policy.release(probe, "ok")
-    for late in old[1:]:
-        assert late is not None
-        policy.release(late, "fail")
-    assert state_of(policy) == "closed"
-
-
-def test_changes_are_told_once_each_and_pybreaker_agrees() -> None:
-    """The hook and pybreaker's listeners hear each change; both hold the same state."""
-    clock = Clock()
-    changes: list[tuple[str, str]] = []
-    heard: list[str] = []
-
-    class Listener(pybreaker.CircuitBreakerListener):
-        def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-            heard.append(new_state.name)
-
-        def failure(self, cb: Any, exc: BaseException) -> None:
-            heard.append("failure")
-
-        def success(self, cb: Any) -> None:
-            heard.append("success")
-
-    config = BreakerConfig(min_calls=1, half_open_calls=1)
-    policy = BreakerPolicy(config, clock=clock, on_change=lambda *change: changes.append(change))
-    policy.breaker.add_listener(Listener())
-    call(policy, "fail")
-    assert policy.breaker.current_state == "open"
-    clock.now += 30
-    call(policy, "ok")
-    assert policy.breaker.current_state == "closed"
-    assert changes == [("closed", "open"), ("open", "half_open"), ("half_open", "closed")]
-    assert heard == ["failure", "open", "half-open", "success", "closed"]
-
-
-def test_it_can_be_opened_and_closed_by_hand() -> None:
-    """Commands to the pybreaker circuit are obeyed, and a stored state is taken over."""
-    clock = Clock()
-    policy = BreakerPolicy(CONFIG, clock=clock)
-    policy.breaker.open()
-    assert policy.acquire() is None
-    policy.breaker.close()
-    assert policy.acquire() is not None
-    storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_OPEN)
-    assert BreakerPolicy(CONFIG, clock=clock, storage=storage).acquire() is None
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["ok", "fail", "ignore", "late"]), st.floats(0, 40)),
-        max_size=200,
-    )
-)
-def test_it_always_lets_somebody_through_again(steps: list[tuple[str, float]]) -> None:
-    """Whatever happens, probes in flight never exceed what is allowed, and it never gets stuck."""
-    clock = Clock()
-    policy = BreakerPolicy(CONFIG, clock=clock)
-    held: list[Admission] = []
-    for step, passed_s in steps:
-        clock.now += passed_s
-        expected = policy.available()
-        admission = policy.acquire()
-        assert (admission is not None) == expected
-        if admission is None:
-            assert state_of(policy) != "closed"
-        elif step == "late":
-            held.append(admission)
-        else:
-            policy.release(admission, step)  # type: ignore[arg-type]
-        if len(held) > 3:
-            policy.release(held.pop(0), "fail")
-    clock.now += max(CONFIG.open_s, CONFIG.half_open_max_s)
-    assert policy.acquire() is not None
-
-
-@given(
-    st.integers(1, 5),
-    st.lists(st.tuples(st.floats(0, 4), st.booleans(), st.booleans()), max_size=60),
-)
-def test_the_windows_sums_are_those_of_its_calls(
-    length_s: int, calls: list[tuple[float, bool, bool]]
-) -> None:
-    """The running sums equal a count over all calls of the last seconds."""
-    window = CallWindow(length_s)
-    now = 50.0
-    seen: list[tuple[int, bool, bool]] = []
-    for passed_s, failed, slow in calls:
-        now += passed_s
-        window.add(now, failed=failed, slow=slow)
-        seen.append((int(now), failed, slow))
-        alive = [entry for entry in seen if entry[0] > int(now) - length_s]
-        assert window.calls == len(alive)
-        assert window.failures == sum(entry[1] for entry in alive)
-        assert window.slow == sum(entry[2] for entry in alive)
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("window_s", 0),
-        ("min_calls", 0),
-        ("failure_ratio", 0),
-        ("slow_ratio", 1.5),
-        ("open_s", 0),
-        ("slow_first_byte_s", -1),
-        ("half_open_calls", 0),
-        ("half_open_max_s", 0),
-    ],
-)
-def test_bad_settings_are_named(setting: str, value: float) -> None:
-    """A setting out of range is refused by its name."""
-    with pytest.raises(ValueError, match=setting):
-        BreakerConfig(**{setting: value})  # type: ignore[arg-type]
+from radgateway.inbound.request_context import RequestContextMiddleware
+from radgateway.provider.breaker import CircuitBreaker
+from radgateway.provider.circuit.config import BreakerConfig
+from radgateway.provider.circuit.policy import BreakerPolicy
+from radgateway.routing.models import Candidate, Route
+from radgateway.routing.router import ProviderRouter
 
 
 def answering(status: int, *, attempt_failure: str | None = None) -> Any:
@@ -319,7 +33,18 @@ def answering(status: int, *, attempt_failure: str | None = None) -> Any:
 
 @pytest.mark.parametrize(
     ("status", "opens"),
-    [(200, False), (400, False), (404, False), (429, False), (408, True), (500, True), (504, True)],
+    [
+        (200, False),
+        (400, False),
+        (401, False),
+        (403, False),
+        (404, False),
+        (429, False),
+        (408, True),
+        (500, True),
+        (504, True),
+        (529, True),
+    ],
 )
 @pytest.mark.parametrize("below_router", [False, True])
 def test_statuses_are_judged(status: int, opens: bool, below_router: bool) -> None:
@@ -414,3 +139,189 @@ def test_alone_it_times_the_first_byte() -> None:
     breaker = CircuitBreaker(slow, BreakerPolicy(BreakerConfig(min_calls=1), clock=clock))
     asyncio.run(drive(breaker, http_scope("/")))
     assert state_of(breaker) == "open"
+
+
+def chat(*breakers: CircuitBreaker, times: int = 1) -> tuple[Answer, Exchange]:
+    """Requests through a real router over these providers; the last one's answer and record."""
+    records: list[Exchange] = []
+    names = [f"p{number}" for number in range(len(breakers))]
+    router = ProviderRouter(
+        dict(zip(names, breakers, strict=True)), {"m": Route(tuple(map(Candidate, names)))}
+    )
+    app = RequestContextMiddleware(router, on_end=records.append)
+
+    async def story() -> Answer:
+        for _ in range(times):
+            answer = await drive(app, http_scope(CHAT), body=b'{"model":"m"}')
+        return answer
+
+    return asyncio.run(story()), records[-1]
+
+
+CHAT = "/v1/chat/completions"
+GOOD = b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+
+
+def provider(
+    status: int, headers: dict[str, str] | None = None, body: bytes = GOOD, kind: str = "json"
+) -> Any:
+    """A provider's API as a bare app."""
+    sent = {"content-type": "application/json" if kind == "json" else kind, **(headers or {})}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        pairs = [(key.encode(), value.encode()) for key, value in sent.items()]
+        await send({"type": "http.response.start", "status": status, "headers": pairs})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def test_a_provider_at_its_quota_is_passed_over_until_it_said() -> None:
+    """The first 429 costs an attempt, the next request none, and the circuit stays closed."""
+    clock = Clock()
+    refused: list[str] = []
+    policy = BreakerPolicy(CONFIG, clock=clock, on_refused=refused.append)
+    full = CircuitBreaker(provider(429, {"retry-after": "20"}), policy)
+    answer, record = chat(full, CircuitBreaker(provider(200)))
+    assert (answer.status, len(record.attempts)) == (200, 2)
+    assert (full.state, full.available(), full.retry_after_s()) == ("closed", False, 20)
+    answer, record = chat(full, CircuitBreaker(provider(200)))
+    assert (answer.status, [attempt.provider for attempt in record.attempts]) == (200, ["p1"])
+    assert refused == ["resting"]
+    answer, record = chat(full)
+    assert (answer.status, answer.header("retry-after")) == (503, "20")
+    assert not record.attempts
+    clock.now += 20
+    assert full.available()
+    assert policy.snapshot().failures == 0
+
+
+def test_a_quota_is_told_by_milliseconds_too() -> None:
+    """OpenAI's `retry-after-ms` is the finer word."""
+    full = CircuitBreaker(
+        provider(429, {"retry-after": "1", "retry-after-ms": "250"}),
+        BreakerPolicy(CONFIG, clock=Clock()),
+    )
+    chat(full)
+    assert full.retry_after_s() == 0.25
+
+
+def test_an_overloaded_provider_is_left_alone_for_as_long_as_it_asks() -> None:
+    """529 is a failure like 503, and the circuit it opens stays open as the answer says."""
+    for status in (503, 529):
+        policy = BreakerPolicy(CONFIG, clock=Clock())
+        chat(CircuitBreaker(provider(status, {"retry-after": "90"}), policy), times=4)
+        assert (policy.state, policy.retry_after_s()) == ("open", 90)
+        assert policy.snapshot().last_failure == f"http_{status}"
+
+
+EVENTS = "text/event-stream"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "reason"),
+    [
+        (b'{"error":{"message":"no"}}', "json", "upstream_stream_error"),
+        (b'data: {"error":{"message":"no"}}\n\n', EVENTS, "upstream_stream_error"),
+        (b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', EVENTS, "upstream_truncated"),
+    ],
+)
+def test_a_failure_inside_a_200_is_counted(body: bytes, kind: str, reason: str) -> None:
+    """An error body, an error event and a stream cut short open the circuit like a 500."""
+    breaker = CircuitBreaker(provider(200, body=body, kind=kind), BreakerConfig(min_calls=1))
+    chat(breaker)
+    assert breaker.state == "open"
+    assert breaker.policy.snapshot().last_failure == reason
+
+
+def test_a_revoked_key_stops_costing_attempts() -> None:
+    """After some refusals of our key the provider is passed over, though it is healthy."""
+    revoked = CircuitBreaker(provider(401), BreakerPolicy(CONFIG, clock=Clock()))
+    _, record = chat(revoked, CircuitBreaker(provider(200)), times=5)
+    assert len(record.attempts) == 2
+    _, record = chat(revoked, CircuitBreaker(provider(200)))
+    assert [attempt.provider for attempt in record.attempts] == ["p1"]
+    assert revoked.state == "closed"
+
+
+def test_alone_a_429_is_the_callers_and_keeps_nobody_else_away() -> None:
+    """In front of an app with callers of its own, one caller's limit is not another's."""
+    breaker = CircuitBreaker(provider(429, {"retry-after": "60"}), BreakerConfig(min_calls=1))
+    asyncio.run(drive(breaker, http_scope("/")))
+    assert breaker.available()
+
+
+def test_alone_it_reads_how_long_an_app_asks_to_be_left_alone() -> None:
+    """A 503's Retry-After is the open time there too."""
+    policy = BreakerPolicy(CONFIG, clock=Clock())
+    breaker = CircuitBreaker(provider(503, {"Retry-After": "120"}), policy)
+    for _ in range(4):
+        asyncio.run(drive(breaker, http_scope("/")))
+    assert (policy.state, policy.retry_after_s()) == ("open", 120)
+    assert policy.snapshot().last_failure == "http_503"
+
+
+def test_alone_it_notices_a_stall() -> None:
+    """The app's silence counts, the time its caller takes to read does not."""
+    clock = Clock()
+
+    def stalling(app_s: float, caller_s: float) -> CircuitBreaker:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            clock.now += app_s
+            await send({"type": "http.response.body", "body": b"y"})
+
+        breaker = CircuitBreaker(app, BreakerPolicy(BreakerConfig(min_calls=1), clock=clock))
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                clock.now += caller_s
+
+        asyncio.run(breaker(http_scope("/"), None, send))  # type: ignore[arg-type]
+        return breaker
+
+    assert stalling(25, 0).state == "open"
+    assert stalling(0, 25).state == "closed"
+
+
+@pytest.mark.parametrize(("mode", "words"), [("isolated", "out of use"), ("auto", "asked")])
+def test_the_refusal_says_why(mode: Any, words: str) -> None:
+    """A caller that gets it can tell an outage from an operator's decision."""
+    policy = BreakerPolicy(CONFIG, clock=Clock())
+    admission = policy.acquire()
+    assert admission is not None
+    policy.release(admission, "limited", retry_after_s=5.0)
+    policy.set_mode(mode)
+    answer = asyncio.run(drive(CircuitBreaker(provider(200), policy), http_scope("/")))
+    error = json.loads(answer.body)["error"]
+    assert error["code"] == "breaker_open"
+    assert words in error["message"]
+
+
+def test_of_a_hundred_concurrent_callers_the_probes_pass() -> None:
+    """All at once at a circuit that may be probed: two reach the provider, 98 are refused."""
+
+    async def story() -> None:
+        clock = Clock()
+        reached, go = 0, asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal reached
+            reached += 1
+            await go.wait()
+            await provider(200)(scope, receive, send)
+
+        breaker = CircuitBreaker(slow, opened(clock))
+        clock.now += 30
+        callers = [asyncio.create_task(drive(breaker, http_scope("/"))) for _ in range(100)]
+        while sum(caller.done() for caller in callers) < 98:
+            await asyncio.sleep(0)
+        assert reached == 2
+        go.set()
+        answers = await asyncio.gather(*callers)
+        assert sorted(answer.status for answer in answers) == [200] * 2 + [503] * 98
+        assert state_of(breaker) == "closed"
+
+    asyncio.run(story())

@@ -118,6 +118,7 @@ for _ in range(n):
 made.active_connections.set(n)
 made.event_loop_lag.set(n)
 made.breaker_changed("a", "open" if n == 3 else "closed")
+made.provider_healthy("a").set(0 if n == 3 else 1)
 print("ready", flush=True)
 sys.stdin.readline()
 """

@@ -1,0 +1,112 @@
+"""What callers may spend: the limits of a configuration, their storage and how it is doing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from limits.aio.storage import Storage
+
+from radgateway.asgi import ASGIApp
+from radgateway.config.schema import GatewayConfig
+from radgateway.inbound.bearer_tokens import NAME_PREFIX
+from radgateway.inbound.limit_plan import LimitBook, Price
+from radgateway.inbound.limit_set import LimitSet
+from radgateway.inbound.limit_storage import storage_of
+from radgateway.inbound.rate_limit import RateLimiter
+from radgateway.routing.models import ModelTable
+from radgateway.telemetry.instruments import Instruments
+
+_log = logging.getLogger("radgateway.app")
+_NO_LIMITS = LimitSet()
+_WITHOUT_STORE = {"open": "unchecked", "closed": "refused", "local": "local"}
+"""The state of `degraded.MODES` that each policy for a lost store leads to."""
+
+
+def limits_storage(config: GatewayConfig) -> Storage:
+    """Where limits are counted; says so aloud where that can't be what is wanted."""
+    storage, replicas = config.storage.limits, config.limits.replicas
+    if storage.scheme == "memory" and replicas > 1:
+        _log.warning("radgateway.rate_limit.memory_per_replica", extra={"replicas": replicas})
+    return storage_of(storage.reveal())
+
+
+def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
+    """All limits of a configuration, and the prices that money is reserved by."""
+    limits, none = config.limits, (None, _NO_LIMITS)
+    own = {key.name: key.limit_set for key in config.keys if key.limit_set != _NO_LIMITS}
+    of_models = {
+        name: model.limits for name, model in config.models.items() if model.limits not in none
+    }
+
+    of_tokens = limits.per_caller
+    if config.jwt is not None and config.jwt.limits:
+        of_tokens = LimitSet(requests=config.jwt.limits)
+
+    def of_key(name: str) -> LimitSet | None:
+        return of_tokens if name.startswith(NAME_PREFIX) else own.get(name, limits.per_caller)
+
+    def of_model(asked: str) -> tuple[str, LimitSet] | None:
+        entry = models.entry_of(asked)
+        found = of_models.get(entry) if entry is not None else None
+        return (entry, found) if entry is not None and found is not None else None
+
+    def price_of(asked: str) -> Price | None:
+        route = models.find(asked)
+        prices = [c.price for c in route.candidates if c.price is not None] if route else []
+        # Whoever will serve it; the dearest is reserved for.
+        return max(prices) if prices else None
+
+    return LimitBook(
+        of_key=of_key,
+        of_model=of_model if of_models else None,
+        total=limits.total,
+        price_of=price_of,
+        shadow=limits.shadow,
+    )
+
+
+def rate_limiter(
+    config: GatewayConfig,
+    models: ModelTable,
+    storage: Storage,
+    state: LimitsState,
+    instruments: Instruments,
+) -> Callable[[ASGIApp], RateLimiter]:
+    """The layer that keeps all limits."""
+    settings = config.limits
+    return partial(
+        RateLimiter,
+        limits=limit_book(config, models),
+        storage=storage,
+        storage_timeout_s=settings.storage_timeout_s,
+        on_storage_failure=settings.on_storage_failure,
+        on_storage_change=state.changed,
+        on_lost=instruments.limit_settlements_lost.inc,
+        replicas=settings.replicas,
+        lease_s=settings.lease_s,
+        max_body_bytes=config.server.max_body_bytes,
+        body_timeout_s=config.server.body_timeout_s,
+    )
+
+
+class LimitsState:
+    """Whether the limits' storage answers: one log line a change, a gauge, a word for readiness."""
+
+    def __init__(self, policy: str, instruments: Instruments) -> None:
+        self.word = "ok"
+        self._policy = policy
+        self._gauge = instruments.limits_storage_available
+
+    def changed(self, available: bool, reason: str) -> None:
+        """Take note of the storage's going or coming back."""
+        self.word = "ok" if available else _WITHOUT_STORE[self._policy]
+        self._gauge.set(1 if available else 0)
+        if available:
+            _log.warning("radgateway.rate_limit.storage_recovered")
+        else:
+            _log.warning(
+                "radgateway.rate_limit.storage_lost",
+                extra={"reason": reason, "policy": self._policy},
+            )

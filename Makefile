@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help run test lint types docs bench lock clean
+.PHONY: help run test fast lint types docs bench lock clean
 
 help: ## Show what there is to do
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ run: $(READY) ## Serve the reference app on 127.0.0.1:8090 with embedded default
 
 test: $(READY) ## Run the whole test suite
 	@$(BIN)/python -m pytest --numprocesses=auto
+
+fast: $(READY) ## Run all but the slowest tests, in under two minutes
+	@$(BIN)/python -m pytest --numprocesses=auto -m "not slow"
 
 lint: $(READY) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

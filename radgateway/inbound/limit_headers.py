@@ -25,7 +25,6 @@ from radgateway.inbound.limit_set import (
     TOKENS,
 )
 
-_IETF = tuple(name.encode() for name in KINDS)
 _OPENAI = {
     kind: tuple(b"x-ratelimit-%b-%b" % (part, name) for part in (b"limit", b"remaining", b"reset"))
     for kind, name in ((REQUESTS, b"requests"), (TOKENS, b"tokens"))
@@ -63,14 +62,16 @@ def told(
     dialect: str,
     *,
     refused: Standing | None = None,
+    policy: bytes | None = None,
     unix_s: float | None = None,
 ) -> Headers:
     """Where the caller stands once this request is counted, or refused.
 
     `dialect` is the name of the caller's, or empty where nothing tells it. Limits that only report
-    are not told. `unix_s` is now, for the times Anthropic's clients read.
+    are not told. `policy` is `Plan.policy`: where it is given, all standings are told. `unix_s` is
+    now, for the times Anthropic's clients read.
     """
-    shown = _shown(standings, refused)
+    shown = _shown(standings, refused) if policy is None else standings
     if not shown:
         return []
     own = _ANTHROPIC if dialect == "anthropic-messages" else _OPENAI
@@ -84,7 +85,7 @@ def told(
         # On a refusal `t` is the moment that Retry-After names.
         after_s = standing.reset_s if standing.allowed else standing.wait_s
         wait = b"" if kind == CONCURRENCY else b";t=%d" % math.ceil(after_s)
-        items.append(b'"%b";r=%d%b' % (_IETF[kind], left, wait))
+        items.append(b"%b%d%b" % (standing.limit.item, left, wait))
         names = own.get(kind)
         if names is not None:
             reset = (
@@ -93,7 +94,9 @@ def told(
                 else duration(standing.reset_s)
             )
             headers += zip(names, (standing.limit.amount_text, b"%d" % left, reset), strict=True)
-    headers.append((b"ratelimit-policy", b", ".join([s.limit.policy for s in shown])))
+    if policy is None:
+        policy = b", ".join([s.limit.policy for s in shown])
+    headers.append((b"ratelimit-policy", policy))
     headers.append((b"ratelimit", b", ".join(items)))
     return headers
 

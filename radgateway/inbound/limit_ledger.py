@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from radgateway.inbound.limit_plan import Costs, Limit
 from radgateway.inbound.limit_set import CONCURRENCY
-from radgateway.inbound.limit_storage import SlidingWindows
+from radgateway.inbound.limit_storage import Counts, SlidingWindows
 
 PLACE_WAIT_S = 1.0
 """Seconds told to a caller with too much in progress; nobody knows when a request will end."""
@@ -139,18 +139,31 @@ class LocalLedger:
     def take(self, limits: Sequence[Limit], costs: Costs) -> Verdict:
         """Charge a request where every enforced limit allows it, or nothing at all."""
         now = self._windows.clock()
-        standings = [self._stands(limit, costs, now) for limit in limits]
-        refused = refusing(standings, shadow=False)
-        if refused is not None:
-            return Verdict(standings, refused)
-        shadowed = refusing(standings, shadow=True)
+        standings: list[Standing] = []
+        accounts: list[Counts | None] = []
+        allowed = True
+        for limit in limits:
+            counts = self._account(limit, now)
+            standing = self._stands(limit, counts, costs, now)
+            allowed = allowed and standing.allowed
+            standings.append(standing)
+            accounts.append(counts)
+        shadowed = None
+        if not allowed:
+            refused = refusing(standings, shadow=False)
+            if refused is not None:
+                return Verdict(standings, refused)
+            shadowed = refusing(standings, shadow=True)
         entries = []
-        for limit, _, _, cost, _, _ in standings:
+        for (limit, _, _, cost, _, _), counts in zip(standings, accounts, strict=True):
             if shadowed is not None and limit.shadow:
                 continue
-            index = self._charge(limit, cost, now)
+            if counts is None:
+                self._in_progress[limit.key] = self._in_progress.get(limit.key, 0) + 1
+            else:
+                counts.current += cost
             if limit.holds:
-                entries.append((limit, index, cost))
+                entries.append((limit, counts.index if counts is not None else 0, cost))
         return Verdict(standings, None, shadowed, Hold(self, entries) if entries else None)
 
     def settle(self, hold: Hold, spent: Costs) -> None:
@@ -166,18 +179,14 @@ class LocalLedger:
             elif change := spent[limit.kind] - cost:
                 self._windows.correct(limit.key, limit.window_s, index, change)
 
-    def _stands(self, limit: Limit, costs: Costs, now: float) -> Standing:
+    def _account(self, limit: Limit, now: float) -> Counts | None:
+        """The windows of a limit; None for one on requests in progress."""
         if limit.kind == CONCURRENCY:
-            return judge_places(limit, self._in_progress.get(limit.key, 0))
-        window_s = limit.window_s
-        counts = self._windows.at(limit.key, window_s, now)
-        left_s = (counts.index + 1) * window_s - now
-        return judge(limit, cost_of(limit, costs), counts.previous, counts.current, left_s)
+            return None
+        return self._windows.at(limit.key, limit.window_s, now)
 
-    def _charge(self, limit: Limit, cost: int, now: float) -> int:
-        if limit.kind == CONCURRENCY:
-            self._in_progress[limit.key] = self._in_progress.get(limit.key, 0) + 1
-            return 0
-        counts = self._windows.at(limit.key, limit.window_s, now)
-        counts.current += cost
-        return counts.index
+    def _stands(self, limit: Limit, counts: Counts | None, costs: Costs, now: float) -> Standing:
+        if counts is None:
+            return judge_places(limit, self._in_progress.get(limit.key, 0))
+        left_s = (counts.index + 1) * limit.window_s - now
+        return judge(limit, cost_of(limit, costs), counts.previous, counts.current, left_s)

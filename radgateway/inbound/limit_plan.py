@@ -60,6 +60,7 @@ class Limit:
         "amount",
         "amount_text",
         "holds",
+        "item",
         "key",
         "kind",
         "policy",
@@ -86,6 +87,8 @@ class Limit:
         """The amount as a header shows it; money in whole cents."""
         self.policy = _policy(rate, shown)
         """The limit as an item of `RateLimit-Policy`."""
+        self.item = b'"%b";r=' % KINDS[rate.kind].encode()
+        """How an item of `RateLimit` begins, up to what is left of it."""
 
     def share(self, parts: int) -> Limit:
         """The same limit for one of several processes that can't count together."""
@@ -97,10 +100,15 @@ class Limit:
 class Plan:
     """The limits of one request: those that are enforced, then those that only report."""
 
-    __slots__ = ("_shares", "limits", "only", "reads")
+    __slots__ = ("_shares", "limits", "only", "policy", "reads")
 
     def __init__(self, limits: Iterable[Limit], *, reads: bool) -> None:
-        self.limits = tuple(sorted(limits, key=lambda limit: limit.shadow))
+        self.limits = tuple(sorted(limits, key=lambda limit: (limit.shadow, limit.kind)))
+        kinds = {limit.kind for limit in self.limits}
+        alike = len(kinds) < len(self.limits) or any(limit.shadow for limit in self.limits)
+        self.policy = None if alike else b", ".join([limit.policy for limit in self.limits])
+        """`RateLimit-Policy` where it is the same for every request: none of its limits only
+        reports, and none is of another's kind."""
         self.reads = reads
         """Whether the request must be read first: for its model, or the size of what it asks."""
         one = self.limits[0] if len(self.limits) == 1 else None

@@ -186,7 +186,9 @@ class RateLimiter:
             return
         if shadowed is not None:
             exchange.limited = f"shadow_{KINDS[shadowed.limit.kind]}"
-        exchange.own_headers += told(verdict.standings, _dialect_of(exchange))
+        exchange.own_headers += told(
+            verdict.standings, _dialect_of(exchange), policy=request.plan.policy
+        )
         if hold is None:
             await request.serve()
         elif request.estimate is _UNREAD:
@@ -206,14 +208,15 @@ class RateLimiter:
         else:
             verdict = await self._shared.take(limits, costs)
             if verdict is None and self._on_failure == "local":
-                verdict = self._local.take(request.plan.share(self._replicas).limits, costs)
+                request.plan = request.plan.share(self._replicas)
+                verdict = self._local.take(request.plan.limits, costs)
         if spans is not None:
             spans.append(("rate_limit_check", began, exchange.clock()))
         return verdict
 
     async def _metered(self, request: _Request, hold: Hold) -> None:
         """Serve a request whose reservation is settled however it ends."""
-        send = request.send
+        exchange, estimate, send = request.exchange, request.estimate, request.send
         events = 0
 
         async def send_counted(message: Message) -> None:
@@ -222,8 +225,8 @@ class RateLimiter:
                 events += message.get("body", b"").count(b"\n\n")
             await send(message)
 
-        request.send = send_counted
-        exchange, estimate = request.exchange, request.estimate
+        if exchange.stream or exchange.ask is None:
+            request.send = send_counted
         try:
             await request.serve()
         finally:

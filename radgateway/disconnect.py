@@ -12,6 +12,7 @@ from types import TracebackType
 
 from radgateway.asgi import Receive
 from radgateway.exchange import Exchange
+from radgateway.shared_timer import NEVER, SharedTimer
 
 _PATIENCE_S = 0.02
 """Seconds before the watching begins. A refusal or a quick answer is over by then and is spared
@@ -22,39 +23,52 @@ class DisconnectWatch:
     """`with DisconnectWatch(receive, exchange):` ends the block early when the client leaves.
 
     Works as `asyncio.timeout` does: the cancellation it started ends at the block, any other
-    passes through. It has no limit of its own; the block it guards has.
+    passes through. It has no limit of its own; the block it guards has. `timer` begins the watch
+    after a while; without one it is `begin` that does, once the body has been read to its end.
     """
 
     __slots__ = (
         "_before",
+        "_due",
         "_exchange",
         "_fired",
-        "_later",
         "_receive",
         "_task",
         "_timer",
         "_watcher",
     )
 
-    def __init__(self, receive: Receive, exchange: Exchange, *, later: bool = False) -> None:
+    def __init__(
+        self, receive: Receive, exchange: Exchange, timer: SharedTimer | None = None
+    ) -> None:
         self._receive = receive
         self._exchange = exchange
-        self._later = later
+        self._timer = timer
+        self._due = NEVER
         self._fired = False
         self._watcher: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> DisconnectWatch:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._before = task.cancelling()
-        if not self._later:
-            self._timer = asyncio.get_running_loop().call_later(_PATIENCE_S, self.begin)
+        if self._timer is not None:
+            self._due = task.get_loop().time() + _PATIENCE_S
+            self._timer.add(self, self._due)
         return self
 
+    def due(self, now: float) -> float:
+        """When the timer is to ring; see `SharedTimer`."""
+        return self._due
+
+    def ring(self, now: float) -> None:
+        """The answer takes its time."""
+        self._due = NEVER
+        self.begin()
+
     def begin(self) -> None:
-        """Begin to watch; with `later` to be called once the body has been read to its end."""
+        """Begin to watch."""
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -72,7 +86,7 @@ class DisconnectWatch:
         traceback: TracebackType | None,
     ) -> bool:
         if self._timer is not None:
-            self._timer.cancel()
+            self._timer.remove(self)
         if self._watcher is not None:
             self._watcher.cancel()
         if not self._fired:

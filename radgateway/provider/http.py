@@ -33,6 +33,7 @@ from radgateway.disconnect import DisconnectWatch
 from radgateway.errors import Refusal, answer, end_broken
 from radgateway.exchange import Attempt, attempt_of, exchange_of, joined
 from radgateway.provider.content_encoding import SUPPORTED, Inflater
+from radgateway.shared_timer import SharedTimer
 from radgateway.upstream.interface import (
     Timeouts,
     Upstream,
@@ -128,6 +129,7 @@ class HTTPProvider:
         self._dropped = _NOT_FORWARDED | {key for key, _ in self._headers}
         self._timeouts = timeouts or Timeouts()
         self._clock = clock
+        self._timer = SharedTimer()
         self._on_unreachable = on_unreachable
 
     def at_origin(self) -> HTTPProvider:
@@ -152,7 +154,7 @@ class HTTPProvider:
         try:
             body = await _body(receive)
             whole = isinstance(body, bytes)
-            with DisconnectWatch(receive, exchange, later=not whole) as watch:
+            with DisconnectWatch(receive, exchange, self._timer if whole else None) as watch:
                 if not isinstance(body, bytes):
                     body = _followed(body, watch.begin)
                 await self._exchange(scope, body, send, attempt)

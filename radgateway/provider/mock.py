@@ -34,6 +34,7 @@ from radgateway.errors import Refusal
 from radgateway.exchange import attempt_of, exchange_of, joined
 from radgateway.provider.mock_replies import error_body, error_event, reply_to
 from radgateway.provider.mock_request import JSON, BadRequest, Part, Reply
+from radgateway.shared_timer import SharedTimer
 from radgateway.surface import dialect_of_path, operation_of
 
 Sleep = Callable[[float], Awaitable[object]]
@@ -165,6 +166,7 @@ class MockProvider:
         self.config = config or MockConfig()
         self._plan = FaultPlan(self.config, rng or random.Random(0))
         self._sleep = sleep
+        self._timer = SharedTimer()
         self._clock = clock
         name = self.config.fault_header
         self._fault_header = name.lower().encode("latin-1") if name is not None else None
@@ -186,7 +188,7 @@ class MockProvider:
             return
         if body is None:
             return
-        with DisconnectWatch(receive, exchange):
+        with DisconnectWatch(receive, exchange, self._timer):
             await self._answer(scope, send, body)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

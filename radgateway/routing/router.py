@@ -28,6 +28,7 @@ from radgateway.routing.dispatch import Dispatch
 from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.routing.session import session_key
+from radgateway.shared_timer import SharedTimer
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 
@@ -68,6 +69,7 @@ class ProviderRouter:
         self._on_attempt = on_attempt
         self._rng = rng or random.Random()
         self._latencies = LatencyBook(clock)
+        self._timer = SharedTimer()
 
     @property
     def providers(self) -> dict[str, ASGIApp]:
@@ -90,7 +92,7 @@ class ProviderRouter:
             )
             route = self._route(ask)
             candidates = self._candidates(scope, ask, exchange, route)
-            with DisconnectWatch(receive, exchange):
+            with DisconnectWatch(receive, exchange, self._timer):
                 dispatch = Dispatch(
                     scope,
                     send,

@@ -146,8 +146,8 @@ def test_head_gets_its_head() -> None:
 
 
 @pytest.mark.parametrize("fails", ["raises", "returns"])
-def test_an_app_that_fails_after_its_head_looks_cut(fails: str) -> None:
-    """The head leaves and the connection ends: a caller sees an answer without its body."""
+def test_an_app_that_fails_after_its_head_has_not_answered(fails: str) -> None:
+    """Nothing has left yet, and the connection ends: to the caller it broke off."""
 
     async def main() -> None:
         async def broken(scope: Any, receive: Any, send: Any) -> None:
@@ -157,8 +157,100 @@ def test_an_app_that_fails_after_its_head_looks_cut(fails: str) -> None:
 
         async with served(broken) as (port, _):
             answer = await exchange(port, get(more=""))
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert answer.endswith(b"\r\n\r\n")
+        assert answer == b""
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"x-a", b"1\r\nx-b: 2"),
+        (b"x-a", b"1\nx-b: 2"),
+        (b"x-a", b"1\rx-b: 2"),
+        (b"x-a", b"1\0"),
+        (b"x a", b"1"),
+        (b"x:a", b"1"),
+        (b"", b"1"),
+        (b"x-a\r\n", b"1"),
+    ],
+)
+def test_no_header_can_add_a_line_to_the_head(header: tuple[bytes, bytes]) -> None:
+    """The app hears of it, and nothing of that response leaves."""
+    errors: list[str] = []
+
+    async def injecting(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send(start((b"content-length", b"0"), header))
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    async def main() -> None:
+        async with served(injecting) as (port, writes):
+            assert await exchange(port, get(more="")) == b""
+            assert writes == []
+
+    asyncio.run(main())
+    assert errors in (["Invalid HTTP header name."], ["Invalid HTTP header value."])
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([start((b"content-length", b"2")), body(b"abc")], "longer"),
+        ([start((b"content-length", b"4")), body(b"abc")], "shorter"),
+        ([body(b"abc")], "Expected ASGI message 'http.response.start'"),
+        ([start(), start()], "Expected ASGI message 'http.response.body'"),
+        ([start((b"content-length", b"3")), body(b"abc"), body(b"d")], "after the response's end"),
+        ([{**start(), "status": 204}, body(b"abc")], "has none"),
+    ],
+)
+def test_what_is_out_of_order_is_an_error_of_the_app(
+    messages: list[dict[str, Any]], words: str
+) -> None:
+    """As with uvicorn itself: a body has the length it was given, and messages have an order."""
+    errors: list[str] = []
+
+    async def odd(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            for message in messages:
+                await send(message)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    async def main() -> None:
+        async with served(odd) as (port, _):
+            await exchange(port, get())
+
+    asyncio.run(main())
+    assert len(errors) == 1
+    assert words in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "ends"),
+    [
+        ([(b"Content-Length", b"0")], 200, b"content-length: 0\r\nconnection: close\r\n\r\n"),
+        ([], 204, b"\r\n\r\n"),
+        ([(b"connection", b"Keep-Alive, Close"), (b"content-length", b"0")], 200, b"\r\n\r\n"),
+        ([], 200, b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ],
+)
+def test_an_empty_answer_is_framed(
+    headers: list[tuple[bytes, bytes]], status: int, ends: bytes
+) -> None:
+    """By a length, by a status that has none, or by an empty last chunk; closing where asked to."""
+
+    async def empty(scope: Any, receive: Any, send: Any) -> None:
+        await send({**start(*headers), "status": status})
+        await send(body(b""))
+
+    async def main() -> None:
+        closes = any(name == b"connection" for name, _ in headers)
+        async with served(empty) as (port, writes):
+            answer = await exchange(port, get(more="" if closes else "connection: close\r\n"))
+        assert answer.endswith(ends)
+        assert len(writes) == 1
 
     asyncio.run(main())
 

@@ -27,11 +27,13 @@ what is measured, on loopback, the system under test alone on one core, all load
   nginx              proxy_pass, one worker, connections kept alive, no access log
   radgateway         the reference app at its defaults: keys, limits, metrics, logs at info,
                      tracing at 10 %, usage to SQLite; our own upstream client
-  radgateway-httpx   the same over plain httpx
+  radgateway-metered the same with limits on tokens, money and concurrency as well, which are
+                     reserved before a request and settled with what it used
+  radgateway-httpx   the first over plain httpx
 
 examples:
   python -m benchmarks --quick          half a minute: is it still about as fast as it was?
-  python -m benchmarks                  some three minutes: numbers to quote
+  python -m benchmarks                  some five minutes: numbers to quote
   python -m benchmarks --json run.json  all numbers of all rounds in a file of your choice
   python -m benchmarks.layers           where the time goes, layer by layer, in one process
 
@@ -152,13 +154,13 @@ def _measure(
                 )
             )
         with ExitStack() as gateways:
-            for name, client in ((systems.GATEWAY, "auto"), (systems.GATEWAY_HTTPX, "httpx")):
+            for name in systems.GATEWAYS:
                 say(f"starting  {name}")
-                started = systems.gateway(name, folder / name, system_core, upstream.port, client)
+                started = systems.gateway(name, folder / name, system_core, upstream.port)
                 under_test.append(gateways.enter_context(started))
             measured = bench.run(under_test, plan)
             for system in under_test:
-                if system.name.startswith(systems.GATEWAY):
+                if system.name in systems.GATEWAYS:
                     measured[system.name].evidence = {
                         "requests_in_metrics": systems.counted_requests(system.port)
                     }
@@ -168,13 +170,13 @@ def _measure(
 
 def _add_evidence(measured: dict[str, Measured], folder: Path, upstream_port: int) -> None:
     """What the gateways have left behind, now that they have ended and written out all they had."""
-    for name in (systems.GATEWAY, systems.GATEWAY_HTTPX):
+    for name in systems.GATEWAYS:
         measured[name].evidence |= {
             "usage_rows": systems.usage_rows(folder / name),
             "log_lines": systems.log_lines(folder / name),
         }
     received = json.loads(get(upstream_port, "/received")[1])
-    exported = {"bytes_of_traces_exported_by_both": received["export_bytes"]}
+    exported = {"bytes_of_traces_exported_by_all": received["export_bytes"]}
     measured[systems.GATEWAY].evidence |= exported
 
 

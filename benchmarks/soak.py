@@ -80,7 +80,7 @@ async def run(soak: Soak, cores: tuple[int, int], folder: Path) -> tuple[Figures
     """Start everything, send the load, watch the memory, and look at what is left over."""
     with ExitStack() as stack:
         upstream = stack.enter_context(systems.upstream(folder / "up", cores[1], _PACE_MS))
-        started = systems.gateway("soak", folder / "gateway", cores[0], upstream.port, "auto")
+        started = systems.gateway("soak", folder / "gateway", cores[0], upstream.port)
         gateway = stack.enter_context(started)
         load = Load(
             gateway.port,

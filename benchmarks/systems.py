@@ -22,7 +22,9 @@ from benchmarks.processes import BenchmarkError, free_port, get, running, wait_u
 KEY = "bench-0123456789abcdef0123456789abcdef"
 """The API key all requests carry; made for this and good for nothing else."""
 
-UPSTREAM, NGINX, GATEWAY, GATEWAY_HTTPX = "upstream", "nginx", "radgateway", "radgateway-httpx"
+UPSTREAM, NGINX, GATEWAY = "upstream", "nginx", "radgateway"
+GATEWAY_METERED, GATEWAY_HTTPX = "radgateway-metered", "radgateway-httpx"
+GATEWAYS = (GATEWAY, GATEWAY_METERED, GATEWAY_HTTPX)
 
 _NGINX = """\
 daemon off;
@@ -62,9 +64,7 @@ server: {{host: 127.0.0.1}}
 keys:
   - name: bench
     secret: env:BENCHMARK_API_KEY
-    limits: ["1000000000/minute"]
-    token_limits: ["1000000000000/minute"]
-    max_concurrency: 100000
+    limits: ["1000000000/minute"]{metered}
 providers:
   bench:
     kind: openai
@@ -85,6 +85,13 @@ telemetry:
     sampling_rate: 0.1
 upstream: {{client: {client}}}
 """
+
+
+_METERED = """
+    token_limits: ["1000000000000/minute"]
+    money_limits: ["1000000/day"]
+    max_concurrency: 100000"""
+"""Limits that are reserved before a request, and settled with what it used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +153,14 @@ def nginx(folder: Path, core: int, upstream_port: int, binary: str) -> Iterator[
 
 
 @contextmanager
-def gateway(
-    name: str, folder: Path, core: int, upstream_port: int, client: str
-) -> Iterator[System]:
-    """The reference app, one worker, over one of its upstream clients."""
-    text = _GATEWAY.format(folder=folder, upstream=upstream_port, client=client)
+def gateway(name: str, folder: Path, core: int, upstream_port: int) -> Iterator[System]:
+    """The reference app, one worker; its name says over which client, and whether metered."""
+    text = _GATEWAY.format(
+        folder=folder,
+        upstream=upstream_port,
+        client="httpx" if name == GATEWAY_HTTPX else "auto",
+        metered=_METERED if name == GATEWAY_METERED else "",
+    )
     with serving(name, folder, core, text) as system:
         yield system
 

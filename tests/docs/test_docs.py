@@ -17,8 +17,15 @@ from radgateway.config.defaults import MATRIX
 from radgateway.config.schema import GatewayConfig
 from radgateway.config.shape import Shape, keys_of
 from radgateway.errors import CATALOGUE
+from radgateway.inbound.drain import DrainLimits
 from radgateway.operations.degraded import MODES
+from radgateway.provider.adaptive_limit import AdaptiveConfig
+from radgateway.provider.circuit.config import BreakerConfig
 from radgateway.provider.faults import Faults
+from radgateway.provider.mock import MockConfig
+from radgateway.provider.probe import ProbeConfig
+from radgateway.routing.hedge import HedgeConfig
+from radgateway.routing.retry_budget import RetryBudgetConfig
 from radgateway.telemetry.instruments import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +147,39 @@ def test_the_reference_has_the_matrix_of_environments() -> None:
                 value = value[step]
             assert cell == shown(value), path
     assert len(table) == 3
+
+
+COMPONENTS: list[tuple[str, str, Any]] = [
+    ("bulkhead", "AdaptiveConfig.", AdaptiveConfig),
+    ("circuit-breaker", "", BreakerConfig),
+    ("drain-guard", "DrainLimits.", DrainLimits),
+    ("fault-injector", "", Faults),
+    ("mock-provider", "", MockConfig),
+    ("provider-health", "probe.", ProbeConfig),
+    ("retry-budget", "", RetryBudgetConfig),
+    ("router", "HedgeConfig.", HedgeConfig),
+]
+"""Pages of components, what their rows begin with, and whose defaults those are."""
+
+
+@pytest.mark.parametrize(("name", "prefix", "config"), COMPONENTS, ids=[c[0] for c in COMPONENTS])
+def test_a_components_page_has_every_setting_and_its_default(
+    name: str, prefix: str, config: Any
+) -> None:
+    """A setting that is added, renamed or given another default without its page fails here."""
+    text = page(f"components/{name}.md").partition("## Settings")[2].partition("\n## ")[0]
+    written: dict[str, str] = {}
+    for cells in rows(text):
+        names = re.findall(r"`([\w.]+)`", cells[0])
+        written |= dict(
+            zip(names, cells[2].split(", ") if len(names) > 1 else cells[2:3], strict=True)
+        )
+    words = {"None": "null", "none": "[]", "none: all": "[]"}
+    assert {
+        key.removeprefix(prefix): words.get(value, value)
+        for key, value in written.items()
+        if key.startswith(prefix)
+    } == {field.name: shown(getattr(config(), field.name)) for field in fields(config)}
 
 
 def test_the_error_reference_is_the_catalogue() -> None:

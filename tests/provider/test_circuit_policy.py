@@ -173,6 +173,20 @@ def test_probes_that_never_settle_do_not_close_the_provider_off() -> None:
     assert state_of(policy) == "closed"
 
 
+def test_a_probe_that_settles_late_makes_no_room_among_the_new_ones() -> None:
+    """It held a permit of its own round; this round's are still taken."""
+    clock = Clock()
+    policy = opened(clock)
+    clock.now += 30
+    hung = probes(policy)
+    clock.now += 60
+    assert len(probes(policy)) == 2
+    for late in hung:
+        policy.release(late, "ignore")
+    assert policy.acquire() is None
+    assert policy.snapshot().probes == 2
+
+
 def test_results_of_an_earlier_state_are_dropped() -> None:
     """A call begun before the trip and failing after the recovery must not open it again."""
     clock = Clock()

@@ -253,6 +253,18 @@ def test_it_stays_open_for_as_long_as_the_provider_asked(asked_s: float, open_s:
     assert policy.acquire() is None
 
 
+def test_what_was_asked_before_a_recovery_does_not_lengthen_the_next_opening() -> None:
+    """The provider has come back since, sooner than it had said."""
+    clock = Clock()
+    policy = BreakerPolicy(BreakerConfig(min_calls=1, half_open_calls=1), clock=clock)
+    call(policy, "fail", retry_after_s=4000.0)
+    clock.now += 300
+    call(policy, "ok")
+    clock.now += 300
+    call(policy, "fail")
+    assert policy.retry_after_s() <= 30
+
+
 def test_one_failure_that_asks_to_wait_does_not_open_it() -> None:
     """One overloaded machine of many behind an address says 503; its Retry-After alone is no
     reason to leave them all."""
@@ -310,6 +322,19 @@ def test_a_key_that_is_refused_again_and_again_rests_the_provider() -> None:
     clock.now += 30
     call(policy, "unauthorized")  # one call finds out whether the key is accepted now
     assert policy.blocked_by() == "resting"
+
+
+def test_a_refused_key_rests_for_as_long_as_asked_and_not_at_all_where_that_is_off() -> None:
+    """The provider's own word goes before `open_s`, and None never rests for a 401."""
+    policy = BreakerPolicy(CONFIG, clock=Clock())
+    for _ in range(4):
+        call(policy, "unauthorized")
+    call(policy, "unauthorized", retry_after_s=7.0)
+    assert policy.retry_after_s() == 7
+    patient = BreakerPolicy(BreakerConfig(credential_refusals=None), clock=Clock())
+    for _ in range(50):
+        call(patient, "unauthorized")
+    assert patient.available()
 
 
 def test_a_probe_that_meets_a_full_quota_is_returned() -> None:

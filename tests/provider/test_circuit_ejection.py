@@ -26,6 +26,7 @@ class Provider:
         (5, 0.5, 2),
         (5, 0.01, 1),  # one may always open
         (5, 0.99, 4),  # and less than all never means all
+        (5, 0.9999999999999999, 4),  # which times five is 5.0
     ],
 )
 def test_so_many_may_keep_callers_away_at_once(size: int, ratio: float | None, most: int) -> None:

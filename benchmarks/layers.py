@@ -4,6 +4,9 @@ The gateway is built as `serve` builds it, over the mock provider. A request is 
 first layer with an app below that answers at once, then through the first two, and so on; what a
 layer costs is what its line has more than the one before. No sockets, no server, no parsing:
 those are the difference between these numbers and those of `python -m benchmarks`.
+
+The same with an app below that streams: what a chunk costs is what a long stream costs more than a
+short one, by the number of chunks.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +50,22 @@ _ANSWER = (
     b'"message":{"role":"assistant","content":"Four."},"finish_reason":"stop"}],'
     b'"usage":{"prompt_tokens":12,"completion_tokens":18,"total_tokens":30}}'
 )
+_EVENT = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"bench-model",'
+    b'"choices":[{"index":0,"delta":{"content":" four"},"logprobs":null,"finish_reason":null}]}\n\n'
+)
+_CHUNKS = 200
+"""More chunks in a long stream than in a short one."""
+_STREAMS_SHARE = 20
+"""Of so many requests one is a stream, or streams would take most of the time."""
 _HEADERS = [
     (b"host", b"127.0.0.1"),
     (b"content-type", b"application/json"),
     (b"authorization", b"Bearer " + _KEY.encode()),
     (b"content-length", b"%d" % len(_BODY)),
 ]
+_STREAM_BODY = _BODY[:-1] + b', "stream": true, "stream_options": {"include_usage": true}}'
+_STREAM_HEADERS = [*_HEADERS[:-1], (b"content-length", b"%d" % len(_STREAM_BODY))]
 
 
 @dataclass
@@ -62,6 +76,8 @@ class Prefix:
     last: Any
     us: list[float] = field(default_factory=list)
     """CPU microseconds a request, one for each round."""
+    chunk_us: list[float] = field(default_factory=list)
+    """CPU microseconds a chunk; none where the app below is the stack's own."""
 
 
 async def null_app(_scope: Any, receive: Any, send: Any) -> None:
@@ -70,6 +86,20 @@ async def null_app(_scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_ANSWER))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": _ANSWER, "more_body": False})
+
+
+def streaming_app(chunks: int) -> Any:
+    """The same for a stream of so many chunks and the end mark."""
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for _ in range(chunks):
+            await send({"type": "http.response.body", "body": _EVENT, "more_body": True})
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    return app
 
 
 def prefixes_of(gateway: Any) -> list[Prefix]:
@@ -89,7 +119,7 @@ def prefixes_of(gateway: Any) -> list[Prefix]:
     return found
 
 
-async def request(app: Any) -> None:
+async def request(app: Any, *, stream: bool = False) -> None:
     """Send one request and see that it was answered with a 200."""
     scope = {
         "type": "http",
@@ -101,12 +131,13 @@ async def request(app: Any) -> None:
         "raw_path": b"/v1/chat/completions",
         "query_string": b"",
         "root_path": "",
-        "headers": list(_HEADERS),
+        "headers": list(_STREAM_HEADERS if stream else _HEADERS),
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 8090),
         "state": {},
     }
-    message: Any = {"type": "http.request", "body": _BODY, "more_body": False}
+    body = _STREAM_BODY if stream else _BODY
+    message: Any = {"type": "http.request", "body": body, "more_body": False}
     status = 0
 
     async def receive() -> Any:
@@ -132,45 +163,67 @@ async def measure(gateway: Any, rounds: int, requests: int) -> list[Prefix]:
     for number in range(rounds):
         print(f"round {number + 1}/{rounds}", file=sys.stderr, flush=True)
         base.us.append(await _time(null_app, requests))
+        base.chunk_us.append(await _time_a_chunk(lambda app: app, requests))
         for prefix in prefixes:
-            with _cut_below(prefix.last):
+            with _cut_below(prefix.last, null_app):
                 prefix.us.append(await _time(gateway, requests))
+            if prefix.last is not None:
+                over = partial(_over, gateway, prefix.last)
+                prefix.chunk_us.append(await _time_a_chunk(over, requests))
     await gateway.aclose()
     return [base, *prefixes]
 
 
 @contextlib.contextmanager
-def _cut_below(layer: Any) -> Iterator[None]:
+def _cut_below(layer: Any, app: Any) -> Iterator[None]:
     if layer is None:
         yield
         return
     inner = layer.app
-    layer.app = null_app
+    layer.app = app
     try:
         yield
     finally:
         layer.app = inner
 
 
-async def _time(app: Any, requests: int) -> float:
+def _over(gateway: Any, layer: Any, app: Any) -> Any:
+    """The stack down to a layer, with an app below it, as an app."""
+
+    async def stack(*arguments: Any) -> None:
+        with _cut_below(layer, app):
+            await gateway(*arguments)
+
+    return stack
+
+
+async def _time(app: Any, requests: int, *, stream: bool = False) -> float:
     for _ in range(max(1, requests // 10)):
-        await request(app)
+        await request(app, stream=stream)
     # CPU time and not the wall's: it leaves out what else runs on the machine, and takes in the
     # threads that write usage and logs.
     began = time.process_time()
     for _ in range(requests):
-        await request(app)
+        await request(app, stream=stream)
     return (time.process_time() - began) / requests * 1e6
+
+
+async def _time_a_chunk(over: Callable[[Any], Any], requests: int) -> float:
+    streams = max(10, requests // _STREAMS_SHARE)
+    short = await _time(over(streaming_app(1)), streams, stream=True)
+    long = await _time(over(streaming_app(1 + _CHUNKS)), streams, stream=True)
+    return (long - short) / _CHUNKS
 
 
 def table(prefixes: list[Prefix]) -> str:
     """The prefixes, one a line, each at its fastest: noise only ever adds."""
-    lines = [f"{'down to':45} {'us in all':>10} {'us more':>10}", "-" * 67]
+    lines = [f"{'down to':45} {'us in all':>10} {'us more':>10} {'us a chunk':>11}", "-" * 79]
     before: float | None = None
     for prefix in prefixes:
         fastest = min(prefix.us)
         own = "" if before is None else f"{fastest - before:.1f}"
-        lines.append(f"{prefix.name:45} {fastest:10.1f} {own:>10}")
+        chunk = f"{min(prefix.chunk_us):.2f}" if prefix.chunk_us else ""
+        lines.append(f"{prefix.name:45} {fastest:10.1f} {own:>10} {chunk:>11}")
         before = fastest
     return "\n".join(lines)
 
@@ -202,7 +255,7 @@ def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.layers",
-        description="What each layer of the stack costs a request, in CPU microseconds.",
+        description="What each layer costs a request, and all a chunk, in CPU microseconds.",
         epilog="Compare lines of one run; the machine's speed is in all of them.",
     )
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")

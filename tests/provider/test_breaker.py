@@ -9,13 +9,16 @@ from circuits import CONFIG, Clock, opened, state_of
 from drive import Answer, drive, http_scope
 
 from radgateway.asgi import StreamBroken
+from radgateway.errors import Refusal, answer
 from radgateway.exchange import ATTEMPT_KEY, KEY, Attempt, Exchange
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.circuit.config import BreakerConfig
 from radgateway.provider.circuit.policy import BreakerPolicy
+from radgateway.provider.http import HTTPProvider
 from radgateway.routing.models import Candidate, Route
 from radgateway.routing.router import ProviderRouter
+from radgateway.upstream.interface import Timeouts, UpstreamRequest
 
 
 def answering(status: int, *, attempt_failure: str | None = None) -> Any:
@@ -88,6 +91,35 @@ def test_exceptions_pass_and_are_judged(error: Exception, opens: bool, below_rou
         scope["state"] = {KEY: Exchange("r"), ATTEMPT_KEY: Attempt("p", "m", 0.0)}
     answer = asyncio.run(drive(breaker, scope, raises=True))
     assert answer.error is error
+    assert (breaker.state == "open") is opens
+
+
+@pytest.mark.parametrize("below_router", [False, True])
+@pytest.mark.parametrize("error", [None, ConnectionRefusedError("nobody there")])
+def test_no_response_at_all_is_a_failure(error: Exception | None, below_router: bool) -> None:
+    """Also where it is an OSError: before the response began it can't be the caller's leaving."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if error is not None:
+            raise error
+
+    breaker = CircuitBreaker(app, BreakerConfig(min_calls=1))
+    scope = http_scope("/")
+    if below_router:
+        scope["state"] = {KEY: Exchange("r"), ATTEMPT_KEY: Attempt("p", "m", 0.0)}
+    asyncio.run(drive(breaker, scope, raises=True))
+    assert breaker.state == "open"
+
+
+@pytest.mark.parametrize(("refusal", "opens"), [("bulkhead_full", False), ("internal_error", True)])
+def test_alone_our_own_refusal_below_it_is_no_failure(refusal: str, opens: bool) -> None:
+    """A full bulkhead's 503 says nothing of the app behind it; the app's own 500 does."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(scope, send, Refusal(refusal, "no"))
+
+    breaker = CircuitBreaker(app, BreakerConfig(min_calls=1))
+    asyncio.run(drive(RequestContextMiddleware(breaker), http_scope("/")))
     assert (breaker.state == "open") is opens
 
 
@@ -286,6 +318,45 @@ def test_alone_it_notices_a_stall() -> None:
     assert stalling(0, 25).state == "closed"
 
 
+def test_below_a_router_a_providers_stall_counts() -> None:
+    """The silence that HTTPProvider waited out makes the call slow, well as it ended."""
+    clock = Clock()
+
+    class Stalling:
+        status, connect_s = 200, 0.01
+        headers = ((b"content-type", b"text/event-stream"),)
+
+        def __init__(self) -> None:
+            content = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+            self.left = [content, b"data: [DONE]\n\n"]
+
+        async def read(self) -> bytes:
+            clock.now += 25.0 if len(self.left) == 1 else 0.1
+            return self.left.pop(0)
+
+        @property
+        def ended(self) -> bool:
+            return not self.left
+
+        async def aclose(self) -> None:
+            return
+
+    class Wire:
+        async def send(self, request: UpstreamRequest, timeouts: Timeouts) -> Any:
+            return Stalling()
+
+        async def aclose(self) -> None:
+            return
+
+    http = HTTPProvider("p0", Wire(), base_url="http://a", clock=clock)
+    breaker = CircuitBreaker(http, BreakerPolicy(BreakerConfig(min_calls=2), clock=clock))
+    answer, _ = chat(breaker)
+    assert (answer.status, answer.complete) == (200, True)
+    assert (breaker.policy.snapshot().slow, breaker.policy.snapshot().failures) == (1, 0)
+    chat(breaker)
+    assert breaker.state == "open"
+
+
 @pytest.mark.parametrize(("mode", "words"), [("isolated", "out of use"), ("auto", "asked")])
 def test_the_refusal_says_why(mode: Any, words: str) -> None:
     """A caller that gets it can tell an outage from an operator's decision."""
@@ -298,6 +369,44 @@ def test_the_refusal_says_why(mode: Any, words: str) -> None:
     error = json.loads(answer.body)["error"]
     assert error["code"] == "breaker_open"
     assert words in error["message"]
+
+
+def test_of_a_hundred_requests_through_a_router_the_probes_pass() -> None:
+    """The others go to the next provider at once, and none of them has cost an attempt."""
+
+    async def story() -> None:
+        clock = Clock()
+        reached, go = 0, asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal reached
+            reached += 1
+            await go.wait()
+            await provider(200)(scope, receive, send)
+
+        breaker = CircuitBreaker(slow, opened(clock))
+        clock.now += 30
+        records: list[Exchange] = []
+        router = ProviderRouter(
+            {"a": breaker, "b": provider(200)}, {"m": Route((Candidate("a"), Candidate("b")))}
+        )
+        app = RequestContextMiddleware(router, on_end=records.append)
+        callers = [
+            asyncio.create_task(drive(app, http_scope(CHAT), body=b'{"model":"m"}'))
+            for _ in range(100)
+        ]
+        async with asyncio.timeout(5):
+            while len(records) < 98:
+                await asyncio.sleep(0)
+        assert reached == 2
+        assert {attempt.provider for record in records for attempt in record.attempts} == {"b"}
+        go.set()
+        answers = await asyncio.gather(*callers)
+        assert {answer.status for answer in answers} == {200}
+        assert {len(record.attempts) for record in records} == {1}
+        assert state_of(breaker) == "closed"
+
+    asyncio.run(story())
 
 
 def test_of_a_hundred_concurrent_callers_the_probes_pass() -> None:

@@ -26,6 +26,8 @@ CHAT = "/v1/chat/completions"
 HEADERS = {"x-api-key": "key-1"}
 ADMIN = {"x-api-key": "key-admin"}
 STREAMS = 8
+ENDLESS = 42
+"""With the brief ones fifty, which a drain has to bear."""
 
 CONFIG = """
 environment: local
@@ -182,10 +184,11 @@ def rows(directory: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_signal_drains(name: str, tmp_path: Path) -> None:
-    """Readiness first, refusals with their reason, limits kept, last words said, rows written."""
+    """With fifty streams in flight: readiness first, refusals with their reason, limits kept, last
+    words said, rows written, and all of it within seconds."""
     server = SERVERS[name]
     with running(server, tmp_path) as (process, url):
-        endless = [Stream(url + CHAT, "endless") for _ in range(STREAMS)]
+        endless = [Stream(url + CHAT, "endless") for _ in range(ENDLESS)]
         brief = [Stream(url + CHAT, "brief") for _ in range(STREAMS)]
         plain: list[Any] = []
 
@@ -227,7 +230,7 @@ def test_a_signal_drains(name: str, tmp_path: Path) -> None:
     assert plain[0].status_code == 503
     assert plain[0].json()["error"]["code"] == "draining"
     kept = rows(tmp_path)
-    assert kept["endless"] == [("interrupted", 200, "draining", None)] * STREAMS
+    assert kept["endless"] == [("interrupted", 200, "draining", None)] * ENDLESS
     assert kept["brief"] == [("success", 200, None, None)] * STREAMS
     assert kept["silent"] == [("refused", 503, None, "draining")]
     assert "Traceback" not in process.output, process.output

@@ -1,19 +1,23 @@
-"""The terminal components alone, inside an app that is not ours."""
+"""The terminal components alone, and a whole gateway, inside an app that is not ours."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from serving import Call, provider, response, serving
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
-from starlette.routing import Route as Path
+from starlette.routing import Route as View
 
 from radgateway import (
     Candidate,
@@ -23,6 +27,7 @@ from radgateway import (
     ProviderRouter,
     Route,
     connect,
+    create_gateway,
 )
 from radgateway.asgi import ASGIApp
 
@@ -39,7 +44,7 @@ async def home(request: Any) -> PlainTextResponse:
 
 def in_starlette(app: ASGIApp) -> ASGIApp:
     """A host with a view of its own and the component under a prefix."""
-    return Starlette(routes=[Path("/", home), Mount("/ai", app)])
+    return Starlette(routes=[View("/", home), Mount("/ai", app)])
 
 
 def bare(app: ASGIApp) -> ASGIApp:
@@ -125,6 +130,54 @@ def test_an_http_provider_needs_nothing_else(
             assert b"authorization: bearer sk" in upstream.calls[0].head.lower()
 
     asyncio.run(run())
+
+
+def in_fastapi(app: ASGIApp) -> ASGIApp:
+    """The same host in FastAPI."""
+    fastapi = FastAPI()
+    fastapi.get("/", response_class=PlainTextResponse)(lambda: "home")
+    fastapi.mount("/ai", app)
+    return fastapi
+
+
+@pytest.mark.parametrize("host", [bare, in_starlette, in_fastapi])
+def test_a_gateway_needs_no_lifespan_of_its_host(
+    host: Callable[[ASGIApp], ASGIApp], tmp_path: Path
+) -> None:
+    """It starts with its first request, and what runs in its background does run: a row is kept."""
+    database = tmp_path / "usage.db"
+    gateway = create_gateway(
+        {
+            "keys": [{"name": "k", "secret": "key-1"}],
+            "providers": {"mock": {"kind": "mock"}},
+            "models": {"m": {"candidates": [{"provider": "mock"}]}},
+            "storage": {"usage": f"sqlite:///{database}"},
+        }
+    )
+
+    async def story(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/ai/health/ready")).status_code == 200
+        headers = {"x-api-key": "key-1"}
+        answer = await client.post("/ai" + CHAT, json=BODY, headers=headers)
+        assert answer.json()["choices"][0]["message"]["content"] == "Echo: Hello"
+        stream = await client.post("/ai" + CHAT, json={**BODY, "stream": True}, headers=headers)
+        assert stream.text.endswith("data: [DONE]\n\n")
+        async with asyncio.timeout(5):
+            while rows_in(database) != 2:
+                await asyncio.sleep(0.02)
+        await gateway.aclose()
+
+    ask(host(gateway), story)
+
+
+def rows_in(database: Path) -> int:
+    """How many requests a ledger holds; none while it is being made."""
+    with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
+        try:
+            (count,) = connection.execute("SELECT count(*) FROM requests").fetchone()
+        except sqlite3.OperationalError:
+            return 0
+        return int(count)
 
 
 def test_any_httpx_client_is_an_upstream() -> None:

@@ -142,11 +142,13 @@ class TokenBudget:
         """Seconds until a withdrawal is covered if nothing happens before; `ttl_s` if never."""
         now = self._advance()
         balance = self._balance + self._reserve
+        if balance >= _UNIT:
+            return 0.0
         since_s = self._clock() - self._at * self._slot_s
-        for step in range(_SLOTS):
+        for step in range(1, _SLOTS + 1):
+            balance -= self._ring[(now + step) % _SLOTS]
             if balance >= _UNIT:
                 return max(0.0, step * self._slot_s - since_s)
-            balance -= self._ring[(now + 1 + step) % _SLOTS]
         return self.config.ttl_s
 
     def _advance(self) -> int:

@@ -139,11 +139,18 @@ def test_a_quiet_gateway_can_retry() -> None:
     assert sum(budget.withdraw() for _ in range(50)) == 10
 
 
-@given(st.lists(st.floats(0, 4), max_size=40), st.sampled_from([0.0, 0.2, 1.0]))
-def test_the_time_to_come_back_is_when_there_is_budget(gaps: list[float], min_per_s: float) -> None:
-    """Whoever waits as long as it says finds the budget able to pay, if it ever will be."""
+@given(
+    st.lists(st.floats(0, 4), max_size=40),
+    st.sampled_from([0.0, 0.2, 1.0]),
+    st.sampled_from([5.0, 10.0]),
+)
+def test_the_time_to_come_back_is_when_there_is_budget(
+    gaps: list[float], min_per_s: float, ttl_s: float
+) -> None:
+    """Whoever waits as long as it says finds the budget able to pay, if it ever will be; and
+    whoever waits less does not."""
     clock = Clock()
-    budget = TokenBudget(RetryBudgetConfig(min_per_s=min_per_s), clock=clock)
+    budget = TokenBudget(RetryBudgetConfig(min_per_s=min_per_s, ttl_s=ttl_s), clock=clock)
     for gap in gaps:
         clock.now += gap
         budget.deposit()
@@ -151,9 +158,11 @@ def test_the_time_to_come_back_is_when_there_is_budget(gaps: list[float], min_pe
     while budget.withdraw():
         pass
     wait_s = budget.retry_after_s()
-    assert 0 <= wait_s <= 10
+    assert 0 <= wait_s <= ttl_s
     if min_per_s:
-        clock.now += wait_s + 1e-6
+        clock.now += wait_s - 1e-6
+        assert not budget.balance
+        clock.now += 2e-6
         assert budget.balance
 
 

@@ -9,7 +9,7 @@ from radgateway.routing.storm_ledger import StormLedger
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = 1000.0
 
     def __call__(self) -> float:
         return self.now
@@ -66,7 +66,10 @@ def test_a_provider_that_gets_no_calls_is_forgiven() -> None:
         storms.failed("a")
     assert storms.tokens("a") == 0
     assert storms.recovers_in_s("a") == pytest.approx(60)
-    clock.now += 61
+    clock.now += 59
+    assert not storms.allows("a")
+    assert storms.recovers_in_s("a") == pytest.approx(1)
+    clock.now += 2
     assert storms.allows("a")
     assert storms.recovers_in_s("a") == 0
 

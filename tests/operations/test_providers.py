@@ -118,6 +118,25 @@ def test_what_is_not_known_is_null() -> None:
     }
 
 
+def test_what_stands_now_is_shown() -> None:
+    """Calls under way of the places there are, and an open circuit with its count and its wait."""
+    slots = Slots(3)
+    slots.take()
+    breaker = CircuitBreaker(Bulkhead(nothing, slots))
+    policy = breaker.policy
+    for _ in range(policy.config.min_calls):
+        admission = policy.acquire()
+        assert admission is not None
+        policy.release(admission, "fail", reason="http_503")
+    shown = status(breaker, failing()).show()
+    assert (shown["inFlight"], shown["maxConcurrency"], shown["concurrencyLimit"]) == (1, 3, 3)
+    assert (shown["state"], shown["circuitState"], shown["circuitMode"]) == ("open", "open", "auto")
+    assert shown["circuit"].last_failure == "http_503"
+    assert 25 < shown["retryAfterS"] <= 30
+    assert (shown["attempts"], shown["failures"], shown["errorRatio"]) == (10, 10, 1.0)
+    assert shown["lastError"]["reason"] == "upstream_unreachable"
+
+
 async def get(gateway: Gateway, path: str, key: str = "key-admin") -> Any:
     scope = http_scope(path, headers=[("x-api-key", key)], method="GET")
     return json.loads((await drive(gateway, scope)).body)

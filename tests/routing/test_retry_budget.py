@@ -65,6 +65,20 @@ def test_what_never_reached_a_provider_is_free() -> None:
     assert budget.balance == 1
 
 
+def test_what_was_paid_once_is_given_back_once() -> None:
+    """Of a race neither of whose attempts was sent: one was paid for, the other never was."""
+    budget = TokenBudget(RetryBudgetConfig(max_attempts=3, ratio=0, min_per_s=0.1))
+    grant = granted(budget)
+    assert grant.take()
+    assert grant.take_hedge()
+    assert budget.balance == 0
+    grant.unsent()
+    grant.unsent()
+    assert budget.balance == 1
+    assert grant.take()  # as the first one, which is not paid for
+    assert budget.balance == 1
+
+
 def test_a_hedge_is_paid_for_and_is_no_exhaustion() -> None:
     """Without one the request goes on as it is, so nothing is counted or refused."""
     exhausted: list[bool] = []
@@ -128,6 +142,23 @@ def test_a_request_pays_once() -> None:
         grant.pay_in()
         grant.failed("a")
     assert budget.balance == 1
+
+
+def test_what_becomes_of_attempts_is_in_the_providers_ledger() -> None:
+    """A failure takes a token, a success gives a part of one back, what was not sent is neither."""
+    budget = TokenBudget(RetryBudgetConfig(ratio=0.2, min_per_s=0, storm_tokens=10), clock=Clock())
+    assert budget.storms is not None
+    grant = granted(budget)
+    for _ in range(5):
+        grant.take()
+        grant.failed("a")
+    assert (grant.allows("a"), grant.allows("b")) == (False, True)
+    grant.unsent()
+    grant.succeeded("b")
+    assert budget.storms.tokens("a") == 5
+    grant.succeeded("a")
+    assert budget.storms.tokens("a") == 5.2
+    assert grant.allows("a")
 
 
 def test_a_quiet_gateway_can_retry() -> None:

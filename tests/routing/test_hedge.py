@@ -222,7 +222,8 @@ def test_a_loser_that_takes_its_time_to_end_does_not_hold_up_the_answer() -> Non
 
 
 def test_a_loser_that_will_not_be_cancelled_writes_nothing() -> None:
-    """Only the winner's bytes go out, even if the other answers all the same."""
+    """Only the winner's bytes go out, even if the other answers all the same; what that one said
+    it used is in its row, since it will be charged."""
 
     class Stubborn(Upstream):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -240,7 +241,9 @@ def test_a_loser_that_will_not_be_cancelled_writes_nothing() -> None:
         assert b'"content":"a"' not in got.body
         assert USAGE not in got.body
         assert rig.records[0].final is rig.records[0].attempts[1]
-        assert rig.records[0].attempts[0].failure == HEDGE_LOST
+        lost, _ = row_of(rig.records[0]).attempts
+        assert (lost.failure, lost.usage_source) == (HEDGE_LOST, "reported")
+        assert (lost.input_tokens, lost.output_tokens) == (3, 4)
 
     run_virtual(run())
 

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import sys
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from radgateway.provider.circuit import window as module
 from radgateway.provider.circuit.window import CountWindow, TimeWindow
 
 
@@ -41,3 +46,39 @@ def test_a_window_of_calls_holds_the_latest(length: int, calls: list[tuple[bool,
             assert window.slow == sum(entry[1] for entry in alive)
         window.clear()
         assert (window.calls, window.failures, window.slow) == (0, 0, 0)
+
+
+def lines_run(window: CountWindow | TimeWindow, calls: int) -> int:
+    """Lines of the module that so many calls run, ten a second, once the window is full."""
+    for second in range(4_000):
+        window.add(second, True, False)
+    counted = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal counted
+        if frame.f_code.co_filename != module.__file__:
+            return None
+        counted += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for number in range(calls):
+            window.add(4_000 + number / 10, number % 3 == 0, number % 7 == 0)
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+@pytest.mark.parametrize(
+    "window",
+    [CountWindow(10), CountWindow(3_000), TimeWindow(2), TimeWindow(3_600)],
+    ids=["10 calls", "3000 calls", "2 seconds", "3600 seconds"],
+)
+def test_a_call_costs_the_same_whatever_the_length(window: CountWindow | TimeWindow) -> None:
+    """Nothing is done per call or second looked back on.
+
+    Counted in lines that are run, not in seconds, so that a busy machine can't fail it.
+    """
+    assert 500 < lines_run(window, 500) < 15 * 500

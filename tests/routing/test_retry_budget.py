@@ -91,6 +91,9 @@ def test_a_hedge_is_paid_for_and_is_no_exhaustion() -> None:
     only = Grant(TokenBudget(), RetryBudgetConfig(max_attempts=1))
     assert only.take()
     assert not only.take_hedge()
+    any_number = Grant(TokenBudget(), RetryBudgetConfig(max_attempts=0))
+    assert any_number.take()
+    assert any_number.take_hedge()
 
 
 def test_an_attempt_that_was_granted_and_not_made_leaves_no_trace() -> None:
@@ -142,6 +145,8 @@ def test_a_request_pays_once() -> None:
         grant.pay_in()
         grant.failed("a")
     assert budget.balance == 1
+    granted(budget).unsent()  # an outcome as well
+    assert budget.balance == 2
 
 
 def test_what_becomes_of_attempts_is_in_the_providers_ledger() -> None:

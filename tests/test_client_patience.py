@@ -11,6 +11,8 @@ from radgateway.client_patience import client_patience_s
         ([], None),
         ([(b"x-stainless-read-timeout", b"600")], 600.0),
         ([(b"x-stainless-timeout", b"12.5"), (b"x-stainless-read-timeout", b"600")], 12.5),
+        ([(b"x-stainless-read-timeout", b"600"), (b"x-stainless-timeout", b"12.5")], 12.5),
+        ([(b"content-length", b"7"), (b"host", b"a"), (b"x-stainless-timeout", b"30")], 30.0),
         ([(b"x-envoy-expected-rq-timeout-ms", b"1500")], 1.5),
     ],
 )

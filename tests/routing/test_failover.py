@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 from typing import Any
 
 import pytest
@@ -46,6 +48,26 @@ def test_our_own_retry_after_is_for_the_caller() -> None:
     assert got.status == 200
     assert rig.records[0].attempts[0].retry_after_s is None
     assert rig.records[0].backed_off_s <= 0.1
+
+
+def test_each_pause_of_a_request_may_be_twice_as_long() -> None:
+    """Full jitter under a bound that doubles, up to its cap; here always at the bound."""
+
+    class Longest(random.Random):
+        def random(self) -> float:
+            return 1.0
+
+    async def run() -> list[float]:
+        budget = RetryBudgetConfig(max_attempts=7, backoff_s=0.1, backoff_max_s=1)
+        rig = Rig(Upstream("a", [DOWN]), budget=budget)
+        rig.router._rng = Longest()
+        await rig.ask()
+        await rig.settle()
+        return rig.upstreams[0].calls
+
+    calls = run_virtual(run())
+    waits = [later - earlier for earlier, later in itertools.pairwise(calls)]
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
 
 
 def test_another_candidate_goes_first_and_needs_no_wait() -> None:

@@ -15,6 +15,7 @@ from radgateway.gateway import Gateway
 from radgateway.operations.providers import ProviderStatus
 from radgateway.provider.breaker import CircuitBreaker
 from radgateway.provider.bulkhead import Bulkhead
+from radgateway.provider.circuit.ejection import EjectionGroup
 from radgateway.provider.circuit.policy import BreakerPolicy
 from radgateway.provider.health import ProviderHealth
 from radgateway.provider.probe import ProbeResult
@@ -78,6 +79,19 @@ def test_the_gravest_state_is_the_one_that_is_told() -> None:
     breaker.policy.breaker.open()
     breaker.policy.breaker.half_open()
     assert status(breaker).state == "half_open"
+
+
+def test_the_last_of_its_group_is_failing_and_not_open() -> None:
+    """It is asked all the same, and whoever looks sees that it does badly."""
+    last, gone = CircuitBreaker(nothing), CircuitBreaker(nothing)
+    group = EjectionGroup([last.policy, gone.policy])
+    last.policy.join(group)
+    gone.policy.set_mode("isolated")
+    for _ in range(last.policy.config.min_calls):
+        admission = last.policy.acquire()
+        assert admission is not None
+        last.policy.release(admission, "fail")
+    assert (status(last).state, status(gone).state) == ("failing", "isolated")
 
 
 @pytest.mark.parametrize("mode", ["disabled", "metrics_only"])

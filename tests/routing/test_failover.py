@@ -31,7 +31,7 @@ def story(*orders: list[Does], asks: dict[str, Any] | None = None, **options: An
 
 def test_a_lone_candidate_is_tried_again_after_a_pause() -> None:
     """A retry is a failover to the same candidate, after full jitter; the record has both."""
-    rig, got = story([DOWN, OK])
+    rig, got = story([Does(503, 1.0), OK])
     assert got.status == 200
     assert got.header("x-radgateway-attempts") == "2"
     (record,) = rig.records

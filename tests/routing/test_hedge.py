@@ -177,6 +177,15 @@ def test_when_both_fail_the_next_is_tried_within_the_number() -> None:
     assert row_of(made).provider == "b"
 
 
+def test_when_both_fail_and_there_is_no_other_one_is_tried_again() -> None:
+    """The one that failed first, after a pause, as after attempts that came one by one."""
+    budget = RetryBudgetConfig(max_attempts=3, min_per_s=1)
+    rig, got = story([Does(503, 1), OK], [Does(500, 1), OK], budget=budget)
+    assert (got.status, got.header("x-radgateway-provider")) == (200, "a")
+    assert [a.hedge for a in rig.records[0].attempts] == [False, True, False]
+    assert 0 < rig.records[0].backed_off_s <= 0.1
+
+
 def test_a_failure_before_the_quantile_is_an_ordinary_failover() -> None:
     """There is nothing to race against."""
     rig, got = story([Does(503, 0.1)], [Does(after_s=9)], [OK])

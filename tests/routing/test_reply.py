@@ -135,6 +135,61 @@ def test_an_error_event_before_content_fails_the_attempt(
     assert reply.error_text == "boom"
 
 
+DELTA = {"type": "content_block_delta", "delta": {"text": "hi"}}
+TEXT = {"type": "response.output_text.delta", "delta": "hi"}
+PART = {"candidates": [{"content": {"parts": [{"text": "hi"}]}}]}
+SOUND = {"type": "speech.audio.delta", "audio": "AA=="}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "content", "failure"),
+    [
+        (OpenAIChat(), chat({"content": "hi"}), {"error": {"message": "boom"}}),
+        (
+            OpenAIResponses(),
+            TEXT,
+            {"type": "response.failed", "response": {"error": {"message": "boom"}}},
+        ),
+        (OpenAIResponses(), TEXT, {"type": "error", "message": "boom"}),
+        (AnthropicMessages(), DELTA, {"type": "error", "error": {"message": "boom"}}),
+        (Gemini(), PART, {"error": {"code": 500, "message": "boom"}}),
+        (OpenAI(), SOUND, {"error": {"message": "boom"}}),
+    ],
+)
+def test_an_error_event_after_content_fails_the_attempt_too(
+    dialect: Any, content: Any, failure: Any
+) -> None:
+    """What has gone out stays, and the error after it; but this was no success."""
+    for spacing in (None, (",", ":")):
+        last = f"data: {json.dumps(failure, separators=spacing)}\n\n".encode()
+        reply = Reply(dialect, SSE, stream=True, hide_usage=False)
+        assert read(reply, [event(content), last]) == event(content) + last
+        assert (reply.failed, reply.complete, reply.error_text) == (True, False, "boom")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "content", "last", "ended"),
+    [
+        (OpenAIChat(), chat({"content": "hi"}), chat({}, "stop"), False),
+        (OpenAIResponses(), TEXT, {"type": "response.completed", "response": {}}, True),
+        (OpenAIResponses(), TEXT, {"type": "response.incomplete", "response": {}}, True),
+        (AnthropicMessages(), DELTA, {"type": "message_stop"}, True),
+        (Gemini(), PART, {"candidates": [{"finishReason": "STOP"}]}, True),
+        (OpenAI(), SOUND, {"type": "speech.audio.done"}, False),
+        (OpenAI(), SOUND, {"type": "image_generation.completed"}, False),
+    ],
+)
+def test_each_dialects_own_last_event_makes_a_stream_whole(
+    dialect: Any, content: Any, last: Any, ended: bool
+) -> None:
+    """Also where no `[DONE]` follows: some servers never send it."""
+    for spacing in (None, (",", ":")):
+        reply = Reply(dialect, SSE, stream=True, hide_usage=False)
+        end = f"data: {json.dumps(last, separators=spacing)}\n\n".encode()
+        read(reply, [event(content), end])
+        assert (reply.complete, reply.ended, reply.failed) == (True, ended, False)
+
+
 def test_a_stream_that_ends_early_is_not_complete() -> None:
     """Only the dialect's own mark makes a stream whole."""
     reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=False)
@@ -200,6 +255,14 @@ def test_geminis_json_array_streams() -> None:
         ],
     )
     assert reply.usage == Usage(input_tokens=2, output_tokens=3)
+
+
+def test_geminis_running_total_is_read_wherever_it_stands() -> None:
+    """Also in an event that ends nothing, so that a stream broken off after it has its usage."""
+    reply = Reply(Gemini(), SSE, stream=True, hide_usage=False)
+    read(reply, [event(PART), event({"usageMetadata": {"promptTokenCount": 2}})])
+    assert reply.usage is not None
+    assert reply.usage.input_tokens == 2
 
 
 def test_an_oversized_event_passes_without_being_held() -> None:

@@ -271,6 +271,21 @@ def test_an_error_under_a_200_becomes_a_502_with_the_providers_words() -> None:
     assert (got.status, got.body) == (502, b'{"error":{"message":"no capacity"}}')
 
 
+def test_an_error_event_before_any_content_is_told_in_the_providers_words() -> None:
+    """Where no other attempt is left; the caller's log should not need ours."""
+    got, _ = ask(Scripted(chunk(), ERROR_EVENT, headers=SSE))
+    error = json.loads(ERROR_EVENT.removeprefix(b"data: "))["error"]
+    assert (got.status, code_of(got)) == (502, "upstream_stream_error")
+    assert error["message"] in json.loads(got.body)["error"]["message"]
+
+
+def test_half_an_error_answer_is_not_passed_on_as_one() -> None:
+    """Nobody could read it; the caller gets a whole one of ours."""
+    got, record = ask(Scripted(b'{"error":{"mess', status=500, then=cut))
+    assert (got.status, code_of(got)) == (502, "upstream_error")
+    assert record.attempts[0].failure == "http_500"
+
+
 def test_a_stream_that_breaks_after_content_ends_in_an_error_event() -> None:
     """No second start, no other provider spliced in, no polite end."""
     second = Scripted(GOOD)

@@ -122,14 +122,15 @@ def test_it_is_the_stack_of_the_reference_app() -> None:
         max_size=12,
     ),
     st.lists(st.integers(0, 800), max_size=20),
+    st.sampled_from([b"", b": after the end\n\n"]),
 )
-def test_a_stream_passes_byte_for_byte(events: list[bytes], cuts: list[int]) -> None:
+def test_a_stream_passes_byte_for_byte(events: list[bytes], cuts: list[int], rest: bytes) -> None:
     """Whatever the events hold and wherever the network cuts them."""
     whole = b"".join([EVENT, *events, b"\n\n", USAGE, DONE])
     edges = [0, *sorted({min(cut, len(whole)) for cut in cuts}), len(whole)]
     parts = [whole[a:b] for a, b in itertools.pairwise(edges)]
-    got = stream(parts)
-    assert (got.status, got.body, got.complete) == (200, whole, True)
+    got = stream([*parts, rest])
+    assert (got.status, got.body, got.complete) == (200, whole + rest, True)
 
 
 def test_past_the_commit_point_chunks_go_out_as_they_came() -> None:

@@ -130,7 +130,13 @@ def make_instruments(config: GatewayConfig) -> Instruments:
 
 def _ledger(config: GatewayConfig) -> Ledger:
     usage = config.storage.usage
-    return MemoryLedger() if usage.scheme == "memory" else SQLiteLedger(usage.path)
+    if usage.scheme == "memory":
+        return MemoryLedger()
+    if usage.scheme == "sqlite":
+        return SQLiteLedger(usage.path)
+    from radgateway.usage.postgres_ledger import PostgresLedger  # noqa: PLC0415 - an extra
+
+    return PostgresLedger(usage.reveal())
 
 
 def _load_shed(config: GatewayConfig) -> LoadShed | None:

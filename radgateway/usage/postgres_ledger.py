@@ -113,7 +113,7 @@ class PostgresLedger:
     def __init__(self, dsn: str, *, timeout_s: float = 4.0) -> None:
         if not timeout_s > 0:
             raise ValueError(f"timeout_s must be more than 0, not {timeout_s!r}")
-        parameters = _parameters(dsn)
+        parameters = connection_parameters(dsn)
         self._parameters: dict[str, Any] = {**_CONNECTING, **parameters}
         self.address = f"{parameters.get('host', '')}/{parameters.get('dbname', '')}"
         """Host and database, without what may be secret."""
@@ -182,7 +182,7 @@ def _create_tables(connection: psycopg.Connection, limit: str) -> None:
     connection.commit()
 
 
-def _parameters(dsn: str) -> dict[str, Any]:
+def connection_parameters(dsn: str) -> dict[str, Any]:
     """What an address says. Raises `ValueError`, without the address or its parts."""
     # What stands unescaped in a password ends it early for libpq, which takes the rest for a host
     # and repeats it when that is not found.
@@ -192,7 +192,7 @@ def _parameters(dsn: str) -> dict[str, Any]:
         raise ValueError("user name and password must be percent-encoded")
     with contextlib.suppress(psycopg.ProgrammingError):
         return conninfo_to_dict(dsn)
-    # Not from within the handler: libpq quotes what it stumbled over.
+    # Not from within a handler: libpq quotes what it stumbled over.
     raise ValueError("is not an address that PostgreSQL's client library takes")
 
 

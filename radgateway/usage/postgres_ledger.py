@@ -119,23 +119,20 @@ class PostgresLedger:
         """Host and database, without what may be secret."""
         self._timeout_s = timeout_s
         # The server's own limit comes first, so that no statement is left behind, waiting.
-        self._limit = f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 750))}"
+        self._begin = f"BEGIN; SET LOCAL statement_timeout = {max(1, int(timeout_s * 750))}"
         self._connection: psycopg.Connection | None = None
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows in one transaction. Text loses its NULs, which PostgreSQL can't store."""
         requests = _as_json(REQUEST_NAMES, request_values(rows))
         attempts = _as_json(ATTEMPT_NAMES, attempt_values(rows))
-        # As a pipeline all of it goes there and back at once.
-        with self._transaction() as connection, connection.pipeline():
-            connection.execute(self._limit)
+        with self._transaction() as connection:
             connection.execute(_INSERT_REQUESTS, (requests,))
             connection.execute(_INSERT_ATTEMPTS, (attempts,))
 
     def recent(self, limit: int) -> list[UsageRow]:
         """The newest rows, newest first."""
         with self._transaction() as connection:
-            connection.execute(self._limit)
             requests = connection.execute(_RECENT, (max(0, limit),)).fetchall()
             ids = [request[0] for request in requests]
             attempts = connection.execute(_ATTEMPTS_OF, (ids,)).fetchall()
@@ -154,13 +151,16 @@ class PostgresLedger:
             connection = self._connection
             if connection is None:
                 # Prepared statements belong to a session, which a pooler would change under us.
-                connection = psycopg.connect(prepare_threshold=None, **self._parameters)
+                connection = psycopg.connect(
+                    autocommit=True, prepare_threshold=None, **self._parameters
+                )
                 self._connection = connection
                 with _cut_off(connection, self._timeout_s):
-                    _create_tables(connection, self._limit)
+                    _create_tables(connection, self._begin)
             with _cut_off(connection, self._timeout_s):
+                connection.execute(self._begin)
                 yield connection
-                connection.commit()
+                connection.execute("COMMIT")
         except (psycopg.DataError, psycopg.IntegrityError):
             self.close()
             raise  # a row's fault, which trying again does not mend
@@ -173,13 +173,10 @@ class PostgresLedger:
             raise
 
 
-def _create_tables(connection: psycopg.Connection, limit: str) -> None:
-    found = connection.execute(_HAS_TABLES).fetchone()
-    if found is None or not found[0]:
-        connection.execute(limit)
-        connection.execute(_ALONE)
-        connection.execute(_SCHEMA)
-    connection.commit()
+def _create_tables(connection: psycopg.Connection, begin: str) -> None:
+    if connection.execute(_HAS_TABLES).fetchone() != (True,):
+        for step in (begin, _ALONE, _SCHEMA, "COMMIT"):
+            connection.execute(step)
 
 
 def connection_parameters(dsn: str) -> dict[str, Any]:

@@ -156,10 +156,14 @@ class PostgresServer:
         doors = (programs, *programs.parents)
         if not self._identity or all(door.stat().st_mode & 0o001 for door in doors):
             return programs
-        copied = shutil.copytree(programs.parent, self._folder / "server")
-        for path in (copied, *copied.rglob("*")):
-            self._give(path)
-        return copied / programs.name
+        # A wheel's libraries lie beside its package, and are found by that.
+        package = programs.parents[1]
+        for source in (package, package.with_name(f"{package.name}.libs")):
+            if source.is_dir():
+                copied = shutil.copytree(source, self._folder / source.name)
+                for path in (copied, *copied.rglob("*")):
+                    self._give(path)
+        return self._folder / programs.relative_to(package.parent)
 
     def _give(self, path: Path) -> None:
         if self._identity:

@@ -18,6 +18,7 @@ import pytest
 from processes import Process, started
 
 import radgateway
+from radgateway.chaos import postgres
 from radgateway.chaos.experiment import Report
 from radgateway.chaos.experiments import EXPERIMENTS, find
 from radgateway.chaos.experiments.memory_pressure import request_ids
@@ -94,6 +95,37 @@ def test_with_a_budget_without_end_retry_budget_is_refuted() -> None:
     report = report_of("retry-budget", settings={"retry_budget.min_per_s": "100000"})
     assert "requests refused for the budget" in failing(report)
     assert "attempts in all, at most" in failing(report)
+
+
+def test_rows_that_go_elsewhere_are_missed_in_postgresql() -> None:
+    """Requests are answered all the same, so only the rows can tell."""
+    elsewhere = {"storage.usage": "memory://"}
+    report = report_of("database-postgres", settings=elsewhere, limits={"caught_up_s": 0.1})
+    missed = [f"answered requests without a row, {when}" for when in ("hung", "down")]
+    assert failing(report) == missed
+    assert report.exit_code == 1
+
+
+def test_postgresql_can_be_tried_here() -> None:
+    """Else the test of its hypothesis would not be there at all."""
+    assert "database-postgres" in RUNNABLE
+
+
+def test_programs_behind_a_closed_door_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is not root can't get at what lies in root's home, and root can't run the server."""
+    programs = postgres.binaries()
+    assert programs is not None
+    package = programs.parents[1]
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    for each in package.parent.glob(f"{package.name}*"):
+        (home / each.name).symlink_to(each)
+    behind = home / programs.relative_to(package.parent)
+    monkeypatch.setattr(postgres, "binaries", lambda: behind)
+    with postgres.postgres_server() as server:
+        assert server.dsn.startswith("postgresql://")
 
 
 def test_with_another_leeway_clock_skew_is_refuted() -> None:

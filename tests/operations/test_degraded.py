@@ -272,6 +272,25 @@ async def the_ledger_can_not_be_opened(rig: Rig) -> None:
         assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
 
 
+@when("journal", "ok")
+async def rows_are_on_disk_at_once(rig: Rig) -> None:
+    path = rig.directory / "usage.db"
+    async with rig.gateway(storage={"usage": f"sqlite:///{path}"}) as gateway:
+        assert (await chat(gateway)).status == 200
+        assert list(Path(f"{path}.journal").iterdir())
+        await rig.is_shown(gateway)
+
+
+@when("journal", "unavailable")
+async def the_journal_can_not_be_written(rig: Rig) -> None:
+    path = rig.directory / "usage.db"
+    Path(f"{path}.journal").write_text("in the way")
+    async with rig.gateway(storage={"usage": f"sqlite:///{path}"}) as gateway:
+        assert [(await chat(gateway)).status for _ in range(3)] == [200] * 3
+        await rig.is_shown(gateway)
+        await stored(gateway, 3)
+
+
 # secrets
 
 

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from radgateway.task_end import end_task
+
 Check = Callable[[], str]
 """Says the state of a dependency in a word. Must not wait."""
 
@@ -212,9 +214,7 @@ class DependencyWatch:
     async def aclose(self) -> None:
         """Stop looking."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_task(task)
 
     async def _run(self) -> None:
         while True:

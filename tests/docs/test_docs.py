@@ -19,7 +19,7 @@ from radgateway.config.shape import Shape, keys_of
 from radgateway.errors import CATALOGUE
 from radgateway.operations.degraded import MODES
 from radgateway.provider.faults import Faults
-from radgateway.telemetry.instruments import METRICS
+from radgateway.telemetry.declared import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

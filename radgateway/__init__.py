@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from radgateway.upstream.httpx_upstream import HTTPXUpstream
     from radgateway.upstream.interface import Timeouts, Upstream
     from radgateway.usage.ledger import MemoryLedger, SQLiteLedger
+    from radgateway.usage.postgres_ledger import PostgresLedger
     from radgateway.usage.recorder import UsageRecorder
     from radgateway.usage.writer import UsageWriter
 
@@ -101,6 +102,7 @@ _HOMES = {
     "upstream.httpx_upstream": "HTTPXUpstream",
     "upstream.interface": "Timeouts Upstream",
     "usage.ledger": "MemoryLedger SQLiteLedger",
+    "usage.postgres_ledger": "PostgresLedger",
     "usage.recorder": "UsageRecorder",
     "usage.writer": "UsageWriter",
 }
@@ -143,6 +145,7 @@ __all__ = [
     "MockConfig",
     "MockProvider",
     "ModelTable",
+    "PostgresLedger",
     "Principal",
     "Provider",
     "ProviderHealth",

@@ -143,7 +143,7 @@ def _inner(parts: Parts) -> list[Layer]:
             )
         )
     layers += [
-        partial(UsageRecorder, put=parts.usage.put),
+        partial(UsageRecorder, put=parts.usage.put, hold=parts.usage.hold),
         partial(
             RetryBudget,
             budget=parts.retry_budget,

@@ -248,9 +248,13 @@ class Exchange:
     @property
     def outcome(self) -> Outcome:
         """How it ended, in one word."""
+        return self.outcome_if(ended=self.ended is not None)
+
+    def outcome_if(self, *, ended: bool) -> Outcome:
+        """How it ends, supposing that the last byte goes out, or that it does not."""
         if self.disconnected:
             return "client_disconnected"
-        if self.interrupted is not None or (self.status is not None and self.ended is None):
+        if self.interrupted is not None or (self.status is not None and not ended):
             return "interrupted"  # cut by whoever cancelled it, where it says no reason
         status = self.reported_status
         if status < 400:

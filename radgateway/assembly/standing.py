@@ -110,6 +110,9 @@ def checks(parts: Parts) -> dict[str, Check]:
         "secrets": lambda: "ok",
         "traces": parts.collector,
     }
+    if usage.journal is not None:
+        journal = usage.journal
+        known["journal"] = lambda: "ok" if journal.available else "unavailable"
     if parts.tokens is not None:
         known["tokens"] = parts.tokens.state
     if hints is not None:

@@ -26,6 +26,7 @@ from typing import Any
 
 import radgateway
 from radgateway.chaos.experiment import CannotRun
+from radgateway.chaos.postgres import PostgresServer, postgres_server
 
 _START_S = 30.0
 """Seconds a process gets to start; a busy laptop takes some."""
@@ -212,6 +213,10 @@ class Sandbox:
         await asyncio.to_thread(server.start)
         self._stack.callback(server.stop)
         return f"redis://127.0.0.1:{server.port}/0"
+
+    async def postgres(self) -> PostgresServer:
+        """A PostgreSQL server of its own, running; its `dsn` as `storage.usage` takes it."""
+        return await asyncio.to_thread(self._stack.enter_context, postgres_server())
 
 
 async def _started(process: Process) -> Process:

@@ -146,7 +146,7 @@ class Binder:
             return self._wrong(path, "is empty")
         secret = Secret.of(str(value))
         if shape.type is Dsn:
-            if secret.reference is None and "@" in value:
+            if secret.reference is None and ("@" in value or "password=" in value):
                 self.literals.append(path)  # an address with a password in it
             return Dsn(secret)
         if secret.reference is None:

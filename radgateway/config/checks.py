@@ -17,12 +17,14 @@ from radgateway.inbound.compact_jwt import looks_like_token
 DEPLOYED = frozenset({"staging", "production"})
 """Environments with real callers."""
 
-USAGE_STORAGES = ("sqlite", "memory")
+POSTGRES = ("postgresql", "postgres")
+USAGE_STORAGES = ("sqlite", *POSTGRES, "memory")
 LIMITS_STORAGES = ("memory", "redis", "rediss")
 """What this release implements, by the scheme of the address."""
 
 _FORMS = {
     "sqlite": "sqlite:///PATH",
+    "postgresql": "postgresql://USER:PASSWORD@HOST/DATABASE",
     "memory": "memory://",
     "redis": "redis://HOST:6379/0 (rediss:// with TLS)",
 }
@@ -64,10 +66,10 @@ def notices(config: GatewayConfig) -> Iterator[str]:
     for name, provider in config.providers.items():
         if provider.kind == "mock":
             yield f"providers.{name} is a mock in {config.environment}: its answers are invented"
-    if config.storage.usage.resolved and config.storage.usage.scheme in USAGE_STORAGES:
+    if config.storage.usage.resolved and config.storage.usage.scheme not in POSTGRES:
         yield (
             f"storage.usage is {config.storage.usage}: {config.environment} is meant to have "
-            "PostgreSQL, which this release does not implement; usage stays with each replica"
+            "PostgreSQL; so usage stays with each replica"
         )
 
 
@@ -168,9 +170,27 @@ def _storage(dsn: Dsn, known: tuple[str, ...]) -> str | None:
         return f"{shown(dsn.scheme)}:// is not supported in this release; use {supported}"
     if dsn.scheme == "memory":
         return None if text == "memory://" else "must be memory:// and nothing else"
-    if dsn.scheme != "sqlite":
-        missing = importlib.util.find_spec("redis") is None
-        return 'needs redis-py: pip install "radgateway[redis]"' if missing else None
+    if dsn.scheme == "sqlite":
+        return _sqlite(dsn, text)
+    if dsn.scheme in POSTGRES:
+        return _postgres(text)
+    missing = importlib.util.find_spec("redis") is None
+    return 'needs redis-py: pip install "radgateway[redis]"' if missing else None
+
+
+def _sqlite(dsn: Dsn, text: str) -> str | None:
     if not dsn.path or "?" in text or "#" in text:
         return "must be sqlite:/// and the path of a file, with a fourth / for an absolute one"
     return "is memory:// for a database that is not kept" if dsn.path == ":memory:" else None
+
+
+def _postgres(text: str) -> str | None:
+    try:
+        from radgateway.usage.postgres_ledger import connection_parameters  # noqa: PLC0415
+    except ImportError:
+        return 'needs psycopg: pip install "radgateway[postgres]"'
+    try:
+        connection_parameters(text)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -1,10 +1,11 @@
 """What holds where nothing was said: the strategy's matrix, and a gateway to start with.
 
 The matrix is that of the strategy's 4.3 and 5.2, as defaults: any explicit key wins. Three cells
-differ, on purpose. Storage: `in-memory` for local and alpha would lose usage at each restart, so
-all environments keep it in a SQLite file; `postgresql` is not implemented yet, and a notice says
-so where it is expected. Providers: real ones may be configured in any environment. Metrics:
-off for local, but the embedded configuration turns them on, so that a first look sees them.
+differ, on purpose. Storage: `in-memory` for local and alpha would lose usage at each restart, and
+no default could say where a `postgresql` is, so all environments keep it in a SQLite file, and a
+notice says so where PostgreSQL is expected. Providers: real ones may be configured in any
+environment. Metrics: off for local, but the embedded configuration turns them on, so that a first
+look sees them.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from radgateway.config.problems import Report
 from radgateway.config.schema import VENDOR_URLS
@@ -166,14 +166,25 @@ def _database(root: Settings, variable: str, environ: Mapping[str, str], report:
     driver = environ.get("RAD_DB_DRIVER", "sqlite").strip().lower() or "sqlite"
     dsn = environ.get("RAD_DB_DSN", "").strip() or "radgateway.db"
     if "://" not in dsn:
-        if not driver.startswith("sqlite"):
-            # The address itself (`host=… password=…`) is of no use to us and is not kept.
+        if driver.startswith("postgres"):
+            dsn = _postgres_url(dsn)
+        elif not driver.startswith("sqlite"):
             dsn = f"{driver}://"
         elif ":memory:" in dsn:
             dsn = "memory://"
         else:
             dsn = "sqlite:///" + dsn.removeprefix("file:").partition("?")[0]
-    _put(root, "storage.usage", dsn, variable)
+    _put(root, "storage.usage", Dsn(Secret(dsn)), variable)
+
+
+def _postgres_url(keywords: str) -> str:
+    """`host=db password='a b'` as an address; what is no keyword stays, to be refused as one."""
+    parts = re.findall(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))|(\S+)", keywords)
+    pairs = [
+        (name, re.sub(r"\\(.)", r"\1", quoted or plain)) if name else (rest, "")
+        for name, quoted, plain, rest in parts
+    ]
+    return "postgresql:///?" + urlencode(pairs, quote_via=quote)
 
 
 def _redis(root: Settings, variable: str, environ: Mapping[str, str], report: Report) -> None:

@@ -421,7 +421,12 @@ class StorageConfig:
     """Where usage and limits are kept; both may be references, as they may hold a password."""
 
     usage: Dsn = field(default_factory=lambda: Dsn("sqlite:///radgateway.db"))
-    """`sqlite:///relative.db`, `sqlite:////absolute.db` or `memory://`."""
+    """`sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://user:password@host/database`
+    or `memory://`."""
+    journal: str | None = "auto"
+    """The folder where rows stand until `usage` has them, so that a process that is killed loses
+    none: `auto` for `<file>.journal` beside a SQLite file and `radgateway.journal` for other
+    databases; null for no journal."""
     limits: Dsn = field(default_factory=lambda: Dsn("memory://"))
     """`memory://`, counted in each process, or `redis://host:6379/0`, shared by all."""
     breaker_hints: bool = False

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from radgateway.asgi import Clock
 from radgateway.inbound.bearer_tokens import Keys
 from radgateway.inbound.signing_keys import JwkSet
+from radgateway.task_end import end_task
 
 _BACKOFF_MAX = 6
 """Doublings of the wait after failures in a row; `refresh_s` ends them before in most cases."""
@@ -118,9 +119,7 @@ class RenewedKeys:
     async def aclose(self) -> None:
         """Stop."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_task(task)
 
     def _begin_round(self) -> None:
         self._round = asyncio.get_running_loop().create_future()

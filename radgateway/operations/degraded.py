@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from radgateway.task_end import end_task
+
 Check = Callable[[], str]
 """Says the state of a dependency in a word. Must not wait."""
 
@@ -19,7 +21,7 @@ class Mode(NamedTuple):
     """What is done while a dependency is in a state."""
 
     dependency: str
-    """limits, usage, secrets, tokens, traces or provider."""
+    """limits, breaker_hints, usage, journal, secrets, tokens, traces or provider."""
     state: str
     available: bool
     """Whether the dependency does its work."""
@@ -59,8 +61,16 @@ MODES: Final[tuple[Mode, ...]] = (
         "usage",
         "unavailable",
         False,
-        "requests are served; usage rows wait in memory and are written when the ledger is back; "
-        "the management API's usage and traces answer 503",
+        "requests are served; usage rows wait in the journal and in memory and are written when "
+        "the ledger is back; the management API's usage and traces answer 503",
+    ),
+    Mode("journal", "ok", True, ""),
+    Mode(
+        "journal",
+        "unavailable",
+        False,
+        "requests are served; until the ledger has them, usage rows are in memory only: a process "
+        "that is killed loses up to a fifth of a second of them, or all while the ledger is away",
     ),
     Mode("secrets", "ok", True, ""),
     Mode(
@@ -204,9 +214,7 @@ class DependencyWatch:
     async def aclose(self) -> None:
         """Stop looking."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_task(task)
 
     async def _run(self) -> None:
         while True:

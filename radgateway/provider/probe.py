@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from radgateway.asgi import ASGIApp, Clock, Message, Scope, StreamBroken
 from radgateway.exchange import ATTEMPT_KEY, Attempt
+from radgateway.task_end import end_task
 
 _log = logging.getLogger("radgateway.probe")
 
@@ -160,9 +161,7 @@ class Probes:
     async def aclose(self) -> None:
         """Stop asking; a probe under way is cancelled."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_task(task)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -157,6 +157,7 @@ class Trial:
 
     def _judge_end(self, reply: Reply) -> None:
         self.finished = True
+        self._settle()
         attempt = self.attempt
         if reply.failed:
             attempt.failure = attempt.failure or "upstream_stream_error"
@@ -181,7 +182,9 @@ class Trial:
     async def _error_part(self, message: Message) -> None:
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
-        self.finished = not more
+        if not more:
+            self.finished = True
+            self._settle()
         if self.released:
             self._exchange.delivered = not more
             await self._out(message)
@@ -238,7 +241,12 @@ class Trial:
             self._exchange.interrupted = attempt.failure
 
     def close(self) -> None:
-        """The attempt is over: settle what it cost."""
+        """The attempt is over, if its last message did not end it already."""
+        if self.attempt.ended is None:
+            self._settle()
+
+    def _settle(self) -> None:
+        # Before the last message goes out: when the caller has the answer, what it used is known.
         attempt = self.attempt
         attempt.ended = self._clock()
         if self.reply is not None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from radgateway.asgi import Clock
+from radgateway.task_end import end_task
 from radgateway.telemetry.instruments import Instruments
 
 
@@ -52,9 +53,7 @@ class LoopLagMonitor:
     async def aclose(self) -> None:
         """Stop."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_task(task)
 
     async def _run(self) -> None:
         turn = 0

@@ -13,7 +13,8 @@ from radgateway.alone import joined_fully, mark_break
 from radgateway.asgi import ASGIApp, Receive, Scope, Send, route_path
 from radgateway.errors import CATALOGUE
 from radgateway.exchange import CLIENT_CLOSED, HEDGE_LOST, Attempt, Exchange
-from radgateway.telemetry.instruments import AUTH_FAILURES, OTHER, Instruments, status_label
+from radgateway.telemetry.declared import AUTH_FAILURES
+from radgateway.telemetry.instruments import OTHER, Instruments, status_label
 
 
 class MetricsMiddleware:

@@ -6,6 +6,7 @@ or a nested field, it does not leave the process.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,33 +17,87 @@ TEXT_LIMIT: Final = 8_192
 """Characters kept of one value; a line stays a line even if somebody logs a body."""
 DEPTH_LIMIT: Final = 6
 ITEMS_LIMIT: Final = 200
+_CUT_MARGIN: Final = 256
+"""Characters given up before a cut: what it halves no longer looks like a secret."""
+_NAME_LIMIT: Final = 256
+"""Characters of a field's name that are looked at: the last, which say what it is."""
 
-_SECRET_KEY = re.compile(
-    r"(proxy_)?authorization|(.*_)?api_?key|x_goog_api_key|(set_)?cookie|.*secret.*|.*passw(or)?d.*"
-    r"|.*credential.*|.*private_key.*"
+# Names, in lower case and with `_` for `-` and `.`. Those that only mean a secret are secret
+# whatever the value is.
+_SECRET_NAME = re.compile(
+    r"secret|passw(?:or)?d|pass_?phrase|credential|private_?key|(?:api|access)_?key\Z"
+    r"|authorization(?:_header)?\Z|\Ax_auth|(?:\A|_)(?:pwd|(?:set_)?cookie)\Z"
 )
-_TOKEN_KEY = re.compile(r".*token.*")
+# Those that also name a count, an index or a flag hide everything but numbers: `input_tokens`,
+# `max_tokens` and `session: 3` stay. The rest of a name counts, so what only tells which key it was
+# stays too: `api_key_name`, `key_name`, `key_id`, `cache_key`, `session_count`. Our own lines use
+# none of the names here; the tests hold them to that.
+_SECRET_UNLESS_NUMBER = re.compile(
+    r"token|\Akey\Z|(?:api|access)_?keys\Z|(?:\A|_)session(?:_?(?:id|key))?\Z"
+    r"|(?:\A|_)sig(?:nature)?\Z|\Abearer\Z"
+)
 
-_SECRET_VALUE = re.compile(
-    r"\bsk-[A-Za-z0-9_\-]{6,}"  # OpenAI, Anthropic and many that follow them
-    r"|(?i:\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=\-]{6,}"
-    r"|\bAIza[A-Za-z0-9_\-]{20,}"  # Google
-    r"|\beyJ[A-Za-z0-9_\-]{5,}\.[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]*)?"  # JSON web tokens
-    r"|\bA[KS]IA[A-Z0-9]{16}\b"  # AWS
-    r"|\bgh[pousr]_[A-Za-z0-9]{20,}"  # GitHub
-    r"|(?<=[?&]key=)[^&\s\"']+"  # Gemini's query parameter
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user and password in a URL
+# Texts come from callers and providers, so each pattern takes linear time: at any place it either
+# fails within a bounded number of steps or takes away what it read.
+
+# `sk-` would be found in "task-scheduler": it has to begin a word, if only after an escape. This
+# looks back from behind three letters, as each of the patterns begins with one: a search that
+# knows the letters to look for skips all others quickly.
+_AT_A_START = r"(?:(?<![A-Za-z0-9]...)|(?<=\\[nrt]...)|(?<=%[0-9A-Fa-f]{2}...))"
+_TOKEN = re.compile(
+    rf"sk-{_AT_A_START}[\w-]{{6,}}"  # OpenAI, Anthropic and many that follow them
+    rf"|sk_{_AT_A_START}(?:live|test)_\w{{10,}}|rk_{_AT_A_START}(?:live|test)_\w{{10,}}"  # Stripe
+    r"|rad-(?!gateway)[\w-]{32,}"  # our own, as config.defaults makes them; no pod's name
+    r"|eyJ[\w-]{16,}(?:\.[\w-]*){0,4}"  # `{"`: JSON web tokens, signed (3 parts) or encrypted (5)
+    r"|AIza[\w-]{20,}"  # Google
+    r"|AKIA[A-Z0-9]{16}|ASIA[A-Z0-9]{16}"  # AWS
+    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"  # GitHub
+    r"|hf_[A-Za-z0-9]{30,}"  # Hugging Face
+    r"|gsk_[A-Za-z0-9]{20,}"  # Groq
+    r"|xox[a-z]-[A-Za-z0-9-]{8,}"  # Slack
+    r"|B(?i:earer|asic)\s{1,8}[\w.~+/=-]{6,}|b(?i:earer|asic)\s{1,8}[\w.~+/=-]{6,}",
+    re.ASCII,
 )
-_HINT = re.compile(r"sk-|AIza|eyJ|A[KS]IA|gh[pousr]_|key=|://|(?i:bearer|basic)")
+# PEM, its line breaks escaped or not. One that was cut off hides all that follows.
+_PRIVATE_KEY = re.compile(
+    r"BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY.*?(?:END [A-Z0-9 ]{0,40}?PRIVATE KEY|\Z)", re.DOTALL
+)
+# A password may hold what should have been escaped, `/` and `@`; a port and its path are none. A
+# user alone is a token where it is as long as one.
+_USER_INFO = re.compile(
+    r"""://(?!\[)(?:
+        [^\s/@:"]{16,}
+        | [^\s/@:"]*+ : (?!\d{1,5}[/?\#,"]) (?:[^\s@:"]|:(?!//))++ (?:@[^\s/?\#@"]*+(?=@))*
+    )@""",
+    re.VERBOSE,
+)
+# `key` and `sig` are too common a word outside of a query string.
+_PARAMETER = re.compile(
+    r"""(
+        (?: (?:\A | (?:[?&;]|u0026) (?:[\w.-]{0,32}[_-])?) (?:key|sig)
+          | token|signature|(?:api|access|account)[_-]?key|secret|passw(?:or)?d|passphrase|pwd
+          | bearer|session(?:_?id)?
+        ) =
+    ) (?: \\{0,2}["'][^"']+ | [^&\s"'<>]+ )""",
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
 
 
 def scrub(text: str) -> str:
     """A text without anything that looks like a secret, shortened to `TEXT_LIMIT`."""
-    if len(text) > 2 * TEXT_LIMIT:
+    cut = len(text) > 2 * TEXT_LIMIT
+    if cut:
         text = text[: 2 * TEXT_LIMIT]
-    if _HINT.search(text) is not None:
-        text = _SECRET_VALUE.sub(REDACTED, text)
-    return text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…"
+    if "PRIVATE KEY" in text:  # first: it has spaces, where the others stop
+        text = _PRIVATE_KEY.sub(REDACTED, text)
+    text = _TOKEN.sub(REDACTED, text)
+    if "://" in text:
+        text = _USER_INFO.sub(f"://{REDACTED}@", text)
+    if "=" in text:
+        text = _PARAMETER.sub(rf"\1{REDACTED}", text)
+    if cut:
+        text = text[:-_CUT_MARGIN]
+    return text[:TEXT_LIMIT] + "…" if cut or len(text) > TEXT_LIMIT else text
 
 
 def is_secret(key: str, value: object) -> bool:
@@ -50,11 +105,14 @@ def is_secret(key: str, value: object) -> bool:
 
     `input_tokens: 12` is a count and `token: "abc"` a secret: a number under such a name stays.
     """
-    name = key.lower().replace("-", "_")
-    if _SECRET_KEY.fullmatch(name) is not None:
-        return True
-    counted = value is None or isinstance(value, int | float)
-    return not counted and _TOKEN_KEY.fullmatch(name) is not None
+    always, unless_number = _judged(key[-_NAME_LIMIT:])
+    return always or (unless_number and not (value is None or isinstance(value, int | float)))
+
+
+@functools.lru_cache(maxsize=1024)  # a program has few names of fields, and uses them on each line
+def _judged(key: str) -> tuple[bool, bool]:
+    name = key.lower().replace("-", "_").replace(".", "_")
+    return _SECRET_NAME.search(name) is not None, _SECRET_UNLESS_NUMBER.search(name) is not None
 
 
 def redact(value: Any, depth: int = 0) -> Any:
@@ -64,7 +122,8 @@ def redact(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         return _redact_container(value, depth) if depth < DEPTH_LIMIT else "…"
     if isinstance(value, bytes | bytearray):
-        value = bytes(value[: 2 * TEXT_LIMIT]).decode("utf-8", "replace")
+        # Four bytes a character at most: where more are cut, `scrub` cuts too, and knows of it.
+        value = bytes(value[: 8 * TEXT_LIMIT + 4]).decode("utf-8", "replace")
     try:
         return scrub(str(value))
     except Exception:  # somebody's __str__ must not cost the line

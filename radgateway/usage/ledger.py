@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Protocol
 
-from msgspec.structs import astuple
-
-from radgateway.usage.row import AttemptRow, UsageRow
+from radgateway.usage.columns import (
+    ATTEMPT_COLUMNS,
+    ATTEMPT_NAMES,
+    REQUEST_COLUMNS,
+    REQUEST_NAMES,
+    Kind,
+    attempt_values,
+    request_values,
+    usage_rows,
+)
+from radgateway.usage.row import UsageRow
 
 
 class LedgerUnavailable(Exception):
@@ -65,67 +73,25 @@ class MemoryLedger:
         """Nothing to let go of."""
 
 
-REQUEST_COLUMNS: Final = (
-    ("usage_id", "TEXT PRIMARY KEY"),
-    ("started_at", "REAL"),
-    ("request_id", "TEXT"),
-    ("trace_id", "TEXT"),
-    ("api_key_name", "TEXT"),
-    ("api_type", "TEXT"),
-    ("route", "TEXT"),
-    ("method", "TEXT"),
-    ("model", "TEXT"),
-    ("selected_model", "TEXT"),
-    ("provider", "TEXT"),
-    ("status", "INTEGER"),
-    ("outcome", "TEXT"),
-    ("error_code", "TEXT"),
-    ("interrupted", "TEXT"),
-    ("stream", "INTEGER"),
-    ("duration_ms", "REAL"),
-    ("ttft_ms", "REAL"),
-    ("queued_ms", "REAL"),
-    ("input_tokens", "INTEGER"),
-    ("output_tokens", "INTEGER"),
-    ("cached_tokens", "INTEGER"),
-    ("reasoning_tokens", "INTEGER"),
-    ("usage_source", "TEXT"),
-    ("cost_usd", "TEXT"),
-)
-"""The table `requests`; `UsageRow` has its fields in this order."""
-
-ATTEMPT_COLUMNS: Final = (
-    ("provider", "TEXT"),
-    ("model", "TEXT"),
-    ("status", "INTEGER"),
-    ("failure", "TEXT"),
-    ("sent", "INTEGER"),
-    ("offset_ms", "REAL"),
-    ("duration_ms", "REAL"),
-    ("first_byte_ms", "REAL"),
-    ("waited_ms", "REAL"),
-    ("connect_ms", "REAL"),
-    ("input_tokens", "INTEGER"),
-    ("output_tokens", "INTEGER"),
-    ("usage_source", "TEXT"),
-    ("cost_usd", "TEXT"),
-)
-"""The table `attempts` after its key (usage_id, ordinal); `AttemptRow` has this order."""
-
-_REQUEST_NAMES = tuple(name for name, _ in REQUEST_COLUMNS)
-_ATTEMPT_NAMES = ("usage_id", "request_id", "ordinal", *(name for name, _ in ATTEMPT_COLUMNS))
-
-_STREAM_AT = _REQUEST_NAMES.index("stream")
+_TYPES: Final[Mapping[Kind, str]] = {
+    "text": "TEXT",
+    "integer": "INTEGER",
+    "real": "REAL",
+    "flag": "INTEGER",
+    # As text, so that no binary fraction comes near it.
+    "decimal": "TEXT",
+}
 
 # The key is in the order of time, so the table itself is the index that `recent` reads. Another by
 # request id would cost two thirds as much again as the row: its keys come in no order at all.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS requests (
-    {", ".join(" ".join(c) for c in REQUEST_COLUMNS)}
+    {", ".join(f"{name} {_TYPES[kind]}" for name, kind in REQUEST_COLUMNS)},
+    PRIMARY KEY (usage_id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attempts (
     usage_id TEXT NOT NULL, request_id TEXT, ordinal INTEGER NOT NULL,
-    {", ".join(" ".join(c) for c in ATTEMPT_COLUMNS)},
+    {", ".join(f"{name} {_TYPES[kind]}" for name, kind in ATTEMPT_COLUMNS)},
     PRIMARY KEY (usage_id, ordinal)
 ) WITHOUT ROWID;
 PRAGMA user_version = 1;
@@ -145,11 +111,11 @@ def _inserts(table: str, names: tuple[str, ...]) -> dict[int, str]:
 
 
 # Only names of our own go into the statements' text.
-_INSERT_REQUESTS = _inserts("requests", _REQUEST_NAMES)
-_INSERT_ATTEMPTS = _inserts("attempts", _ATTEMPT_NAMES)
-_RECENT = f"SELECT {', '.join(_REQUEST_NAMES)} FROM requests ORDER BY usage_id DESC LIMIT ?"  # noqa: S608
+_INSERT_REQUESTS = _inserts("requests", REQUEST_NAMES)
+_INSERT_ATTEMPTS = _inserts("attempts", ATTEMPT_NAMES)
+_RECENT = f"SELECT {', '.join(REQUEST_NAMES)} FROM requests ORDER BY usage_id DESC LIMIT ?"  # noqa: S608
 _ATTEMPTS_OF = f"""
-SELECT {", ".join(_ATTEMPT_NAMES)} FROM attempts
+SELECT {", ".join(ATTEMPT_NAMES)} FROM attempts
 WHERE usage_id >= ? AND usage_id <= ? ORDER BY usage_id, ordinal
 """  # noqa: S608
 
@@ -168,12 +134,7 @@ class SQLiteLedger:
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows in one transaction."""
-        requests = [astuple(row)[:-1] for row in rows]
-        attempts = [
-            (row.usage_id, row.request_id, ordinal, *astuple(attempt))
-            for row in rows
-            for ordinal, attempt in enumerate(row.attempts)
-        ]
+        requests, attempts = request_values(rows), attempt_values(rows)
         try:
             connection = self._open()
             with connection:
@@ -189,16 +150,15 @@ class SQLiteLedger:
         """The newest rows, newest first."""
         try:
             connection = self._open()
-            rows = connection.execute(_RECENT, (max(0, limit),)).fetchall()
-            attempts: dict[str, list[AttemptRow]] = {}
-            if rows:
-                span = (rows[-1][0], rows[0][0])
-                for usage_id, _, _, *fields in connection.execute(_ATTEMPTS_OF, span):
-                    attempts.setdefault(usage_id, []).append(_attempt(fields))
+            requests = connection.execute(_RECENT, (max(0, limit),)).fetchall()
+            if not requests:
+                return []
+            span = (requests[-1][0], requests[0][0])
+            attempts = connection.execute(_ATTEMPTS_OF, span).fetchall()
         except sqlite3.DatabaseError as error:
             self.close()
             raise LedgerUnavailable(f"{self.path}: {error}") from error
-        return [_request(row, tuple(attempts.get(row[0], ()))) for row in rows]
+        return list(usage_rows(requests, attempts))
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -234,14 +194,3 @@ def _insert(
             chunk = rows[start : start + size]
             connection.execute(statements[size], tuple(chain.from_iterable(chunk)))
             start += size
-
-
-def _attempt(fields: list[Any]) -> AttemptRow:
-    fields[4] = bool(fields[4])
-    return AttemptRow(*fields)
-
-
-def _request(fields: tuple[Any, ...], attempts: tuple[AttemptRow, ...]) -> UsageRow:
-    values: list[Any] = [*fields, attempts]
-    values[_STREAM_AT] = bool(values[_STREAM_AT])
-    return UsageRow(*values)

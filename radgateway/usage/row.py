@@ -142,8 +142,8 @@ _random = random.Random()
 os.register_at_fork(after_in_child=_random.seed)
 
 
-def row_of(exchange: Exchange) -> UsageRow:
-    """The row of a request that ends now."""
+def row_of(exchange: Exchange, *, usage_id: str | None = None, ending: bool = False) -> UsageRow:
+    """The row of a request that ends now; `ending` where its last byte is about to go out."""
     started = exchange.started
     ended = exchange.ended
     now = ended if ended is not None else exchange.clock()
@@ -151,8 +151,10 @@ def row_of(exchange: Exchange) -> UsageRow:
     usage = (final.usage if final is not None else None) or _UNKNOWN
     cost = request_cost_usd(exchange.attempts)
     first_byte = exchange.first_byte
+    if first_byte is None and ending:
+        first_byte = now
     return UsageRow(
-        new_usage_id(),
+        usage_id or new_usage_id(),
         exchange.started_at,
         exchange.request_id,
         exchange.trace_id,
@@ -164,7 +166,7 @@ def row_of(exchange: Exchange) -> UsageRow:
         final.model if final is not None else "",
         final.provider if final is not None else "",
         exchange.reported_status,
-        exchange.outcome,
+        exchange.outcome_if(ended=ending or ended is not None),
         exchange.error_code,
         exchange.interrupted,
         exchange.stream,

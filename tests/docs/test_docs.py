@@ -26,7 +26,7 @@ from radgateway.provider.mock import MockConfig
 from radgateway.provider.probe import ProbeConfig
 from radgateway.routing.hedge import HedgeConfig
 from radgateway.routing.retry_budget import RetryBudgetConfig
-from radgateway.telemetry.instruments import METRICS
+from radgateway.telemetry.declared import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

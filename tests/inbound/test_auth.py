@@ -17,7 +17,7 @@ from radgateway.exchange import Principal, exchange_of
 from radgateway.inbound.auth import ApiKeyAuth, ApiKeys
 from radgateway.inbound.bearer_tokens import Keys, TokenRules, TokenVerifier
 from radgateway.inbound.signing_keys import SharedSecret
-from radgateway.telemetry.instruments import AUTH_FAILURES
+from radgateway.telemetry.declared import AUTH_FAILURES
 
 KEYS = ApiKeys([(Principal("ann"), "secret-a"), (Principal("ops", admin=True), "secret-o")])
 seen: list[tuple[str, bytes]] = []

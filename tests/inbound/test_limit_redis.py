@@ -527,6 +527,7 @@ def _refusing(plan: Plan) -> list[Limit]:
     return [*plan.limits, never]
 
 
+@pytest.mark.slow
 def test_any_interleaving_of_two_processes(server: Valkey, look: Any) -> None:
     """Against the plain model: nothing leaks, nothing is counted twice, no limit is exceeded."""
     RedisMachine.server, RedisMachine.look = server, look

@@ -20,7 +20,7 @@ from radgateway.inbound.limit_set import (
     check_rates,
     rates_of,
 )
-from radgateway.telemetry.instruments import LIMITED
+from radgateway.telemetry.declared import LIMITED
 
 
 def test_a_set_comes_to_its_rates() -> None:

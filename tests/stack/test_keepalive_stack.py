@@ -15,7 +15,7 @@ from serving import STREAM_HEAD, Call, Script, chunked, provider, response, serv
 
 from radgateway import create_gateway
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 KEY = "key-1"
 HELLO: Any = [{"role": "user", "content": "Hello"}]

@@ -6,9 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from radgateway.telemetry.declared import BUCKETS, METRICS
 from radgateway.telemetry.instruments import (
-    BUCKETS,
-    METRICS,
     SERIES_LIMIT,
     Instruments,
     LabelSets,

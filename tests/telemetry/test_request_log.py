@@ -119,6 +119,17 @@ def test_a_callers_model_name_is_no_way_to_write_secrets_or_lines() -> None:
     assert len(logged(ended(404, model="\ud800"))) == 1
 
 
+def test_no_other_name_a_caller_chose_is_either() -> None:
+    """Neither a wildcard's model, which the attempts have from the caller, nor the request's id."""
+    secret = "sk-abcdefghijkl"
+    exchange = ended(model=secret, request_id=secret)
+    exchange.begin_attempt("a", secret + "\n" + "x" * 10_000, None).status = 200
+    (line,) = logged(exchange)
+    assert line["request_id"] == line["fields"]["model"] == "[redacted]"
+    assert len(line["fields"]["attempts"][0]["model"]) < 300
+    assert secret not in json.dumps(line)
+
+
 def test_the_line_is_about_the_attempt_that_answered() -> None:
     """Where a hedge lost, that is the one before; and the time between attempts is told."""
     exchange = ended(model="fast", backed_off_s=0.25)

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 
 from radgateway.exchange import Exchange, Principal, Usage
 from radgateway.surface import OPERATIONS
-from radgateway.usage.ledger import (
-    ATTEMPT_COLUMNS,
-    REQUEST_COLUMNS,
-    Ledger,
-    LedgerUnavailable,
-    MemoryLedger,
-    SQLiteLedger,
-)
+from radgateway.usage.columns import ATTEMPT_COLUMNS, REQUEST_COLUMNS
+from radgateway.usage.ledger import Ledger, LedgerUnavailable, MemoryLedger, SQLiteLedger
 from radgateway.usage.row import AttemptRow, UsageRow, row_of
 
 

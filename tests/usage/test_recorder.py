@@ -23,6 +23,11 @@ async def answer_ok(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
+async def never() -> Any:
+    """A caller that sends nothing more."""
+    raise AssertionError("nobody reads")
+
+
 def test_alone_it_records_status_and_duration() -> None:
     """Around a bare app there is a row with what can be known."""
     rows: list[UsageRow] = []
@@ -153,3 +158,78 @@ def test_in_the_gateway_it_reads_the_record() -> None:
     assert row.total_tokens == 30
     assert row.request_id == "r1"
     assert [name for name, _, _ in spans] == ["usage_record"]
+
+
+def test_a_row_is_held_before_the_last_byte_is_sent() -> None:
+    """Whoever has the whole answer has a row, though the process end at that moment."""
+    events: list[str] = []
+
+    async def send(message: Any) -> None:
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        events.append("last" if last else message["type"])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"o", "more_body": True})
+        await send({"type": "http.response.body", "body": b"k"})
+
+    rows: list[UsageRow] = []
+
+    def hold(row: UsageRow) -> None:
+        events.append("held")
+        rows.append(row)
+
+    def put(row: UsageRow) -> None:
+        events.append("put")
+        rows.append(row)
+
+    asyncio.run(UsageRecorder(app, put=put, hold=hold)(http_scope("/"), never, send))
+    assert events == [
+        "http.response.start",
+        "http.response.body",
+        "held",
+        "last",
+        "put",
+    ]
+    held, final = rows
+    assert held is final
+    assert (held.status, held.outcome) == (200, "success")
+    assert held.ttft_ms is not None
+
+
+def test_a_row_that_turns_out_otherwise_is_held_anew() -> None:
+    """A last byte that never went out makes of a success an interrupted answer, of one id."""
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise asyncio.CancelledError
+
+    held: list[UsageRow] = []
+    put: list[UsageRow] = []
+    recorder = UsageRecorder(answer_ok, put=put.append, hold=held.append)
+
+    async def run() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await recorder(http_scope("/"), never, send)
+
+    asyncio.run(run())
+    first, second = held
+    assert put == [second]
+    assert (first.outcome, second.outcome) == ("success", "interrupted")
+    assert first.usage_id == second.usage_id
+
+
+def test_without_a_last_byte_the_row_is_put_at_the_end() -> None:
+    """An answer that breaks off has no moment at which it is whole."""
+
+    async def breaks(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("bug")
+
+    held: list[UsageRow] = []
+    put: list[UsageRow] = []
+    recorder = UsageRecorder(breaks, put=put.append, hold=held.append)
+    with pytest.raises(RuntimeError):
+        asyncio.run(drive(recorder, http_scope("/")))
+    assert held == []
+    assert [row.outcome for row in put] == ["interrupted"]

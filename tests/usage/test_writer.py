@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from radgateway.exchange import Exchange
+from radgateway.usage.journal import Journal
 from radgateway.usage.ledger import LedgerUnavailable, MemoryLedger, SQLiteLedger
 from radgateway.usage.row import UsageRow, row_of
 from radgateway.usage.writer import UsageWriter, UsageWriterConfig
@@ -225,3 +227,161 @@ def test_bad_settings_are_named(field: str, value: float) -> None:
     """A setting out of range is an error that names it."""
     with pytest.raises(ValueError, match=field):
         UsageWriterConfig(**{field: value})  # type: ignore[arg-type]
+
+
+SMALL = UsageWriterConfig(interval_s=0.01, batch_rows=5, queue_rows=20, retry_s=0.01)
+
+
+def test_with_a_journal_a_full_queue_loses_nothing(tmp_path: Path) -> None:
+    """What has no room in memory is on disk only, and brought in when the ledger is back."""
+
+    async def run() -> None:
+        ledger = FlakyLedger(failures=10**9)
+        journal = Journal(tmp_path / "j", segment_bytes=2000)
+        writer = UsageWriter(ledger, SMALL, journal=journal)
+        rows = [row() for _ in range(200)]
+        assert all(writer.put(each) for each in rows)
+        assert len(writer._queue) + len(writer._batch) <= 20
+        await asyncio.sleep(0.05)
+        ledger.failures = 0
+        await until_stored(writer, 200)
+        assert {each.usage_id for each in await writer.recent(1000)} == {
+            each.usage_id for each in rows
+        }
+        await writer.aclose()
+        assert writer.lost == 0
+        assert list((tmp_path / "j").iterdir()) == []
+
+    asyncio.run(run())
+
+
+def test_with_a_journal_what_is_left_at_the_close_is_the_nexts(tmp_path: Path) -> None:
+    """A ledger that takes nothing until the end leaves its rows to whoever starts next."""
+    rows = [row() for _ in range(50)]
+
+    async def first() -> None:
+        writer = UsageWriter(FlakyLedger(10**9), SMALL, journal=Journal(tmp_path / "j"))
+        for each in rows:
+            writer.put(each)
+        await writer.aclose(timeout_s=0.05)
+        assert writer.lost == 0
+
+    async def second() -> None:
+        writer = UsageWriter(FlakyLedger(2), SMALL, journal=Journal(tmp_path / "j"))
+        writer.start()
+        writer.start()
+        await until_stored(writer, 50)
+        assert {each.usage_id for each in await writer.recent(1000)} == {r.usage_id for r in rows}
+        await writer.aclose()
+
+    asyncio.run(first())
+    asyncio.run(second())
+    assert list((tmp_path / "j").iterdir()) == []
+
+
+def test_the_first_row_finds_what_was_left_too(tmp_path: Path) -> None:
+    """Nobody has to start a writer."""
+    before = Journal(tmp_path / "j")
+    before.append(row())
+    before.close()
+
+    async def run() -> None:
+        writer = UsageWriter(MemoryLedger(), QUICK, journal=Journal(tmp_path / "j"))
+        writer.put(row())
+        await until_stored(writer, 2)
+        await writer.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_row_held_and_then_corrected_is_stored_as_corrected(tmp_path: Path) -> None:
+    """Also where the process ended between the two: the last word counts."""
+    held = row()
+    corrected = row_of(Exchange("corrected", "POST"), usage_id=held.usage_id)
+
+    async def stored(*, ends: bool) -> list[UsageRow]:
+        writer = UsageWriter(MemoryLedger(), QUICK, journal=Journal(tmp_path / str(ends)))
+        writer.hold(held)
+        writer.hold(corrected)
+        if ends:
+            await writer.aclose()
+            writer = UsageWriter(MemoryLedger(), QUICK, journal=Journal(tmp_path / str(ends)))
+            writer.start()
+        else:
+            writer.put(corrected)
+        await until_stored(writer, 1)
+        found = await writer.recent(10)
+        await writer.aclose()
+        return found
+
+    for ends in (False, True):
+        assert asyncio.run(stored(ends=ends)) == [corrected]
+
+
+def test_a_journal_that_fails_costs_no_row(tmp_path: Path) -> None:
+    """While the disk takes nothing it is as without a journal."""
+    (tmp_path / "j").write_text("in the way")
+
+    async def run() -> None:
+        journal = Journal(tmp_path / "j")
+        writer = UsageWriter(MemoryLedger(), QUICK, journal=journal)
+        first = row()
+        writer.hold(first)
+        assert writer.put(first)
+        assert writer.put(row())
+        await until_stored(writer, 2)
+        await writer.aclose()
+        assert not journal.available
+        assert writer.lost == 0
+
+    asyncio.run(run())
+
+
+def test_a_file_that_can_not_be_read_is_kept_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is readable of it is stored, and a line says where the rest is."""
+    before = Journal(tmp_path / "j")
+    before.append(row())
+    before.append(row())
+    before.close()
+    (path,) = (tmp_path / "j").iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+
+    async def run() -> None:
+        writer = UsageWriter(MemoryLedger(), QUICK, journal=Journal(tmp_path / "j"))
+        writer.start()
+        await until_stored(writer, 1)
+        await writer.aclose()
+
+    with caplog.at_level(logging.WARNING, "radgateway.usage"):
+        asyncio.run(run())
+    (aside,) = (tmp_path / "j").iterdir()
+    assert aside.suffix == ".unreadable"
+    assert any(str(aside) in record.getMessage() for record in caplog.records)
+
+
+def test_a_correction_that_finds_no_disk_leaves_the_row_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the ledger has the new one, the next process would find the old one, not none."""
+    held = row()
+    corrected = row_of(Exchange("corrected", "POST"), usage_id=held.usage_id)
+    journal = Journal(tmp_path / "j")
+
+    async def run() -> None:
+        writer = UsageWriter(MemoryLedger(), QUICK, journal=journal)
+        writer.hold(held)
+        with monkeypatch.context() as full:
+            full.setattr(os, "pwrite", lambda *arguments: 0)
+            writer.hold(corrected)
+        journal.close()
+        (segment,) = Journal(tmp_path / "j").adopt()
+        assert segment.rows()[0] == [held]
+        segment.close()
+        assert writer.put(corrected)
+        await until_stored(writer, 1)
+        assert await writer.recent(9) == [corrected]
+        await writer.aclose()
+
+    asyncio.run(run())

@@ -1,4 +1,4 @@
-"""The experiments, in the order of the strategy's 8.1, and one more from its 2.2."""
+"""The experiments, in the order of the strategy's 8.1, one on PostgreSQL, and one from its 2.2."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from radgateway.chaos.experiment import Experiment
 from radgateway.chaos.experiments.certificate_expiry import CERTIFICATE_EXPIRY
 from radgateway.chaos.experiments.clock_skew import CLOCK_SKEW
 from radgateway.chaos.experiments.database import DATABASE
+from radgateway.chaos.experiments.database_postgres import DATABASE_POSTGRES
 from radgateway.chaos.experiments.high_concurrency import HIGH_CONCURRENCY
 from radgateway.chaos.experiments.memory_pressure import MEMORY_PRESSURE
 from radgateway.chaos.experiments.provider_failure import PROVIDER_FAILURE
@@ -22,6 +23,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     SECRETS_STORE,
     MEMORY_PRESSURE,
     DATABASE,
+    DATABASE_POSTGRES,
     CERTIFICATE_EXPIRY,
     CLOCK_SKEW,
     HIGH_CONCURRENCY,

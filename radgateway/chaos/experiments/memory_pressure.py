@@ -46,14 +46,14 @@ async def _conduct(lab: Lab) -> None:
     lab.expect("answered before the kill", len(answered), ">=", 1)
     lab.say("starting it again, on the same files")
     again = await sandbox.gateway(config, "gateway-again")
-    lost = await _lost(lab, answered, sandbox.folder / "usage.db")
+    lost = await rows_missing(lab, answered, sandbox.folder / "usage.db")
     lab.expect("answered requests without a usage row", len(lost), "<=", lab.limit("lost_rows"))
     if lost:
         oldest_s = killed_at - min(call.ended for call in lost)
         lab.note(
             f"{len(lost)} of {len(answered)} rows were lost: requests answered in the last "
-            f"{oldest_s * 1000:.0f} ms before the kill. Rows wait that long in memory to share "
-            "a transaction; a journal on disk would keep them"
+            f"{oldest_s * 1000:.0f} ms before the kill. Without a journal (storage.journal) rows "
+            "wait that long in memory to share a transaction"
         )
     target = lab.target(again.url, model="m", key=sandbox.key, admin_key=sandbox.admin_key)
     await lab.steady_after(target.load)
@@ -87,8 +87,8 @@ async def _until_killed(process: Process, load: LoadGenerator) -> None:
         await asyncio.gather(*long_prompts, return_exceptions=True)
 
 
-async def _lost(lab: Lab, answered: list[Call], file: Path) -> list[Call]:
-    """The answered calls that never got a row."""
+async def rows_missing(lab: Lab, answered: list[Call], file: Path) -> list[Call]:
+    """The answered calls that have no row in the ledger, and get none in the next seconds."""
     until = time.monotonic() + lab.s(_SETTLE_S, 1.0)
     while True:
         kept = await asyncio.to_thread(request_ids, file)

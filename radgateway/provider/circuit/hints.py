@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from radgateway.asgi import Clock
+from radgateway.task_end import end_task
 
 
 class Hinted(Protocol):
@@ -95,9 +96,7 @@ class BreakerHints:
     async def aclose(self) -> None:
         """Stop, and close the connection."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_task(task)
         with contextlib.suppress(Exception):
             await self._client.aclose()
 

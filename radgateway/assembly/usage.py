@@ -1,0 +1,49 @@
+"""Where usage rows go: from the requests through a journal to a ledger."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from radgateway.config.schema import GatewayConfig
+from radgateway.telemetry.instruments import Instruments
+from radgateway.usage import journal
+from radgateway.usage.journal import Journal
+from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
+from radgateway.usage.writer import UsageWriter
+
+_log = logging.getLogger("radgateway.usage")
+
+
+def usage_writer(config: GatewayConfig, instruments: Instruments) -> UsageWriter:
+    """The writer of the configured ledger, with its journal."""
+    return UsageWriter(
+        _ledger(config), journal=_journal(config), on_lost=instruments.usage_records_lost.inc
+    )
+
+
+def _ledger(config: GatewayConfig) -> Ledger:
+    usage = config.storage.usage
+    if usage.scheme == "memory":
+        return MemoryLedger()
+    if usage.scheme == "sqlite":
+        return SQLiteLedger(usage.path)
+    from radgateway.usage.postgres_ledger import PostgresLedger  # noqa: PLC0415 - an extra
+
+    return PostgresLedger(usage.reveal())
+
+
+def _journal(config: GatewayConfig) -> Journal | None:
+    usage, folder = config.storage.usage, config.storage.journal
+    if folder is None or usage.scheme == "memory" or not journal.AVAILABLE:
+        return None
+    if folder == "auto":
+        folder = f"{usage.path}.journal" if usage.scheme == "sqlite" else "radgateway.journal"
+    return Journal(Path(folder), on_change=_journal_changed)
+
+
+def _journal_changed(error: OSError | None) -> None:
+    if error is None:
+        _log.warning("radgateway.usage.journal_recovered")
+    else:
+        _log.warning("radgateway.usage.journal_unavailable: %s", error)

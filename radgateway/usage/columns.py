@@ -1,0 +1,102 @@
+"""The ledgers' columns, and rows as the values of those columns and back.
+
+What a column holds is said in a word of our own; each store has its own type for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Literal
+
+from msgspec.structs import astuple
+
+from radgateway.usage.row import AttemptRow, UsageRow
+
+Kind = Literal["text", "integer", "real", "flag", "decimal"]
+"""A decimal is exact, and text in a row."""
+
+REQUEST_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
+    ("usage_id", "text"),
+    ("started_at", "real"),
+    ("request_id", "text"),
+    ("trace_id", "text"),
+    ("api_key_name", "text"),
+    ("api_type", "text"),
+    ("route", "text"),
+    ("method", "text"),
+    ("model", "text"),
+    ("selected_model", "text"),
+    ("provider", "text"),
+    ("status", "integer"),
+    ("outcome", "text"),
+    ("error_code", "text"),
+    ("interrupted", "text"),
+    ("stream", "flag"),
+    ("duration_ms", "real"),
+    ("ttft_ms", "real"),
+    ("queued_ms", "real"),
+    ("input_tokens", "integer"),
+    ("output_tokens", "integer"),
+    ("cached_tokens", "integer"),
+    ("reasoning_tokens", "integer"),
+    ("usage_source", "text"),
+    ("cost_usd", "decimal"),
+)
+"""A request's; the first is the key. `UsageRow` has its fields in this order."""
+
+ATTEMPT_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
+    ("provider", "text"),
+    ("model", "text"),
+    ("status", "integer"),
+    ("failure", "text"),
+    ("sent", "flag"),
+    ("offset_ms", "real"),
+    ("duration_ms", "real"),
+    ("first_byte_ms", "real"),
+    ("waited_ms", "real"),
+    ("connect_ms", "real"),
+    ("input_tokens", "integer"),
+    ("output_tokens", "integer"),
+    ("usage_source", "text"),
+    ("cost_usd", "decimal"),
+)
+"""An attempt's, after its key (usage_id, ordinal); `AttemptRow` has this order."""
+
+REQUEST_NAMES: Final = tuple(name for name, _ in REQUEST_COLUMNS)
+ATTEMPT_NAMES: Final = (
+    "usage_id",
+    "request_id",
+    "ordinal",
+    *(name for name, _ in ATTEMPT_COLUMNS),
+)
+
+_STREAM_AT = REQUEST_NAMES.index("stream")
+_SENT_AT = [name for name, _ in ATTEMPT_COLUMNS].index("sent")
+
+
+def request_values(rows: Iterable[UsageRow]) -> list[tuple[Any, ...]]:
+    """The rows as values of `REQUEST_NAMES`."""
+    return [astuple(row)[:-1] for row in rows]
+
+
+def attempt_values(rows: Iterable[UsageRow]) -> list[tuple[Any, ...]]:
+    """The attempts of all rows as values of `ATTEMPT_NAMES`."""
+    return [
+        (row.usage_id, row.request_id, ordinal, *astuple(attempt))
+        for row in rows
+        for ordinal, attempt in enumerate(row.attempts)
+    ]
+
+
+def usage_rows(
+    requests: Iterable[Sequence[Any]], attempts: Iterable[Sequence[Any]]
+) -> Iterator[UsageRow]:
+    """Rows from the values of requests, and of their attempts by ordinal; others are left out."""
+    of: dict[str, list[AttemptRow]] = {}
+    for usage_id, _, _, *values in attempts:
+        values[_SENT_AT] = bool(values[_SENT_AT])
+        of.setdefault(usage_id, []).append(AttemptRow(*values))
+    for request in requests:
+        values = [*request, tuple(of.get(request[0], ()))]
+        values[_STREAM_AT] = bool(values[_STREAM_AT])
+        yield UsageRow(*values)

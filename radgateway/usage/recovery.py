@@ -1,0 +1,108 @@
+"""Brings into the ledger what only the journal has: of dead processes, and of a full queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from radgateway.task_end import end_task
+from radgateway.usage.journal import Journal, Segment
+from radgateway.usage.row import UsageRow
+
+_log = logging.getLogger("radgateway.usage")
+
+T = TypeVar("T")
+
+
+class Recovery:
+    """Reads a journal's segments in a thread of `executor`, `store`s their rows, removes the files.
+
+    `store` returns when the ledger has the rows, however long that takes.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: Callable[[list[UsageRow]], Awaitable[None]],
+        executor: Executor,
+        *,
+        batch_rows: int,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._executor = executor
+        self._batch_rows = batch_rows
+        self._adoption: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin with what dead processes have left; once."""
+        if self._adoption is None:
+            self._adoption = asyncio.get_running_loop().create_task(self._adopt())
+
+    async def sweep(self) -> None:
+        """Remove what was stored, and bring in what had no room in memory."""
+        journal = self._journal
+        journal.seal_spilled()
+        while journal.finished:
+            await self._remove(journal.finished.popleft())
+        while journal.spilled:
+            segment = journal.spilled.popleft()
+            try:
+                await self._bring_in(segment)
+            except asyncio.CancelledError:
+                segment.close()  # its lock with it: whoever opens the journal next has it
+                raise
+
+    async def aclose(self) -> None:
+        """Leave what was not brought in yet to the next process."""
+        await end_task(self._adoption)
+
+    async def _adopt(self) -> None:
+        segments = await self._run(self._journal.adopt)
+        rows = 0
+        try:
+            while segments:
+                rows += await self._bring_in(segments[0])
+                del segments[0]
+        finally:
+            for segment in segments:
+                segment.close()
+        if rows:
+            _log.warning("radgateway.usage.journal_brought_in", extra={"rows": rows})
+
+    async def _bring_in(self, segment: Segment) -> int:
+        """Store a segment's rows and remove it; how many there were."""
+        try:
+            rows, rest = await self._run(segment.rows)
+        except OSError as error:
+            _log.warning("radgateway.usage.journal_unreadable: %s", error)
+            segment.close()
+            return 0
+        for start in range(0, len(rows), self._batch_rows):
+            await self._store(rows[start : start + self._batch_rows])
+        if rest:
+            # Half a row, if the process died while it wrote it; or another version's rows.
+            aside = await self._run(segment.set_aside)
+            self._journal.removed(segment)
+            _log.warning(
+                "radgateway.usage.journal_unreadable: the last %d bytes of %s are no rows",
+                rest,
+                aside,
+            )
+        else:
+            await self._remove(segment)
+        return len(rows)
+
+    async def _remove(self, segment: Segment) -> None:
+        try:
+            await self._run(segment.remove)
+        except OSError as error:
+            _log.warning("radgateway.usage.journal_unremovable: %s", error)
+            segment.close()
+        self._journal.removed(segment)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)

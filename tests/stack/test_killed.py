@@ -1,0 +1,128 @@
+"""A gateway killed with a thousand streams in flight has lost no row of what it answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from processes import Process, started
+
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
+
+STREAMS = 1000
+KILLS = 2
+CONFIG = """
+keys: [{name: k, secret: key-1}]
+providers:
+  mock: {kind: mock, latency_ms: 400, tokens_per_s: 50}
+models:
+  m: {candidates: [{provider: mock}]}
+storage: {usage: "sqlite:///usage.db"}
+"""
+BODY = json.dumps(
+    {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+).encode()
+
+
+@pytest.fixture(autouse=True)
+def room_for_sockets() -> Iterator[None]:
+    """As many open files as the system lets us have, here and in what is started."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20_000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Callers:
+    """A thousand callers that ask for one stream after the other, and note what they got whole."""
+
+    def __init__(self, port: int, prefix: str) -> None:
+        self.answered: list[str] = []
+        self.in_flight = 0
+        self._port = port
+        self._prefix = prefix
+
+    async def run(self) -> None:
+        """Until the gateway is gone."""
+        await asyncio.gather(*(self._ask(number) for number in range(STREAMS)))
+
+    async def _ask(self, number: int) -> None:
+        turn = 0
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            while True:
+                turn += 1
+                await self._stream(reader, writer, f"{self._prefix}-{number}-{turn}")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+    async def _stream(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request_id: str
+    ) -> None:
+        head = (
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nx-api-key: key-1\r\n"
+            f"x-request-id: {request_id}\r\ncontent-length: {len(BODY)}\r\n\r\n"
+        )
+        writer.write(head.encode() + BODY)
+        self.in_flight += 1
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readuntil(b"data: [DONE]\n\n")
+        # The chunk that ends it: the caller has the whole answer.
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+        self.in_flight -= 1
+        self.answered.append(request_id)
+
+
+async def killed(process: Process, callers: Callers) -> None:
+    """Kill it when some have been answered and most are under way."""
+    running = asyncio.create_task(callers.run())
+    async with asyncio.timeout(60):
+        while len(callers.answered) < STREAMS // 2 or callers.in_flight < STREAMS * 0.9:
+            await asyncio.sleep(0.001)
+        process.close()
+        await running
+
+
+def rows_of(file: Path) -> list[tuple[str, str]]:
+    """The ids and outcomes of all rows."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as connection:
+        return list(connection.execute("SELECT request_id, outcome FROM requests"))
+
+
+def test_what_was_answered_is_in_the_ledger_once(tmp_path: Path) -> None:
+    """After each kill and restart: a row for every stream that a caller got whole, and no two."""
+    (tmp_path / "gateway.yaml").write_text(CONFIG)
+    serve = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
+    answered: set[str] = set()
+    for kill in range(KILLS):
+        with started(serve, tmp_path) as process:
+            port = int(process.wait_for(r" on http://\S+:(\d+)")[1])
+            process.wait_for("Application startup complete")
+            callers = Callers(port, f"kill{kill}")
+            asyncio.run(killed(process, callers))
+            answered.update(callers.answered)
+            assert callers.in_flight >= STREAMS * 0.8
+    with started(serve, tmp_path) as process:
+        process.wait_for("Application startup complete")
+        until = time.monotonic() + 20
+        while True:
+            rows = rows_of(tmp_path / "usage.db")
+            if answered <= {request_id for request_id, _ in rows} or time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        assert process.end() == 0
+    ids = [request_id for request_id, _ in rows]
+    assert answered - set(ids) == set()
+    assert len(ids) == len(set(ids))
+    assert len(answered) >= KILLS * STREAMS // 2
+    assert {outcome for request_id, outcome in rows if request_id in answered} == {"success"}
+    assert not list((tmp_path / "usage.db.journal").iterdir())

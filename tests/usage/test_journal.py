@@ -1,0 +1,365 @@
+"""Rows in the journal outlive their process, however it ends, and the disk's whims."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from radgateway.exchange import Exchange
+from radgateway.usage.journal import Entry, Journal, Segment
+from radgateway.usage.row import UsageRow, row_of
+
+
+def row(request_id: str = "r") -> UsageRow:
+    """Any row."""
+    return row_of(Exchange(request_id, "POST"))
+
+
+def written(journal: Journal, made: UsageRow) -> Entry:
+    """Where the journal has a row, which it has to take."""
+    entry = journal.append(made)
+    assert entry is not None
+    return entry
+
+
+def files(folder: Path) -> list[Path]:
+    """The segments in a folder, the oldest first."""
+    return sorted(folder.glob("*.journal"))
+
+
+def left(folder: Path) -> list[UsageRow]:
+    """What a process that starts now finds, and leaves there."""
+    segments = Journal(folder).adopt()
+    rows = [row for segment in segments for row in segment.rows()[0]]
+    for segment in segments:
+        segment.close()
+    return rows
+
+
+def test_a_row_can_be_read_back_as_it_was(tmp_path: Path) -> None:
+    """Every field, and nothing after it."""
+    journal = Journal(tmp_path / "j")
+    rows = [row("a"), row("b")]
+    (segment,) = {written(journal, each).segment for each in rows}
+    assert segment.rows() == (rows[::-1], 0)
+
+
+def test_what_was_stored_leaves_nothing(tmp_path: Path) -> None:
+    """A journal all of whose rows were released is gone from the disk when it closes."""
+    journal = Journal(tmp_path / "j")
+    for entry in [written(journal, row()) for _ in range(10)]:
+        journal.release(entry)
+    journal.close()
+    assert files(tmp_path / "j") == []
+
+
+def test_what_was_not_stored_is_found_by_the_next(tmp_path: Path) -> None:
+    """A journal that closes with rows nobody stored leaves its file, unlocked."""
+    journal = Journal(tmp_path / "j")
+    kept = row("kept")
+    journal.append(kept)
+    assert left(tmp_path / "j") == []
+    journal.close()
+    assert left(tmp_path / "j") == [kept]
+
+
+def test_a_segment_goes_when_its_last_row_is_stored(tmp_path: Path) -> None:
+    """Segments end at their size, and each waits for its own rows only, in whatever order."""
+    journal = Journal(tmp_path / "j", segment_bytes=1000)
+    held: list[Entry] = []
+    while len({entry.segment for entry in held}) < 3:
+        held.append(written(journal, row()))
+    assert all(path.stat().st_size <= 1000 for path in files(tmp_path / "j"))
+    first, second, third = dict.fromkeys(entry.segment for entry in held)
+    for entry in held:
+        if entry.segment is second:
+            journal.release(entry)
+    assert list(journal.finished) == [second]
+    for entry in held:
+        if entry.segment is not second:
+            journal.release(entry)
+    assert list(journal.finished) == [second, first]
+    assert not third.sealed
+
+
+def test_abandoned_rows_are_to_be_brought_in(tmp_path: Path) -> None:
+    """A segment with a row that only it has is not removed, but handed over once it is sealed."""
+    journal = Journal(tmp_path / "j")
+    rows = [row("stored"), row("abandoned")]
+    stored, abandoned = (written(journal, each) for each in rows)
+    segment = stored.segment
+    journal.abandon(abandoned)
+    journal.seal_spilled()
+    assert not journal.spilled  # somebody still holds the other row
+    journal.release(stored)
+    assert list(journal.spilled) == [segment]
+    assert not journal.finished
+    assert segment.rows()[0] == rows[::-1]
+
+
+def test_a_row_said_anew_counts_once(tmp_path: Path) -> None:
+    """Of two rows with one id the earlier is no row any more, in whatever file each is."""
+    journal = Journal(tmp_path / "j", segment_bytes=300)
+    first, other = row("first"), row("other")
+    second = row_of(Exchange("second"), usage_id=first.usage_id)
+    before = written(journal, first)
+    written(journal, other)
+    after = written(journal, second)
+    assert before.segment is not after.segment
+    journal.void(before)
+    journal.close()
+    assert sorted(each.request_id for each in left(tmp_path / "j")) == ["other", "second"]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 20])
+def test_a_row_half_written_costs_only_itself(tmp_path: Path, cut: int) -> None:
+    """A file that ends within a frame gives the rows before, and says how much is left over."""
+    journal = Journal(tmp_path / "j")
+    whole = [row("a"), row("b")]
+    for each in [*whole, row("c")]:
+        journal.append(each)
+    journal.close()
+    (path,) = files(tmp_path / "j")
+    path.write_bytes(path.read_bytes()[:-cut])
+    (segment,) = Journal(tmp_path / "j").adopt()
+    rows, rest = segment.rows()
+    assert rows == whole[::-1]
+    assert rest > 0
+
+
+def test_other_bytes_are_no_rows(tmp_path: Path) -> None:
+    """Another version's file, and one whose bytes have changed, give no row that nobody wrote."""
+    folder = tmp_path / "j"
+    folder.mkdir()
+    (folder / "1.journal").write_bytes(b"radusage0\n" + bytes(40))
+    journal = Journal(folder)
+    journal.append(row())
+    journal.close()
+    changed = files(folder)[0] if files(folder)[0].name != "1.journal" else files(folder)[1]
+    data = bytearray(changed.read_bytes())
+    data[-5] ^= 1
+    changed.write_bytes(bytes(data))
+    for segment in Journal(folder).adopt():
+        rows, rest = segment.rows()
+        assert rows == []
+        assert rest > 0
+        aside = segment.set_aside()
+        assert aside.exists()
+    assert files(folder) == []
+
+
+def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(tmp_path: Path) -> None:
+    """It is left alone for five seconds; rows of that time are in memory only."""
+    folder = tmp_path / "j"
+    folder.write_text("in the way")
+    told: list[OSError | None] = []
+    now = [0.0]
+    journal = Journal(folder, clock=lambda: now[0], on_change=told.append)
+    assert journal.available
+    assert [journal.append(row()) for _ in range(3)] == [None] * 3
+    assert len(told) == 1
+    assert isinstance(told[0], OSError)
+    folder.unlink()
+    now[0] = 4.9
+    assert journal.append(row()) is None
+    now[0] = 5.0
+    assert journal.append(row()) is not None
+    assert told[1:] == [None]
+
+
+def test_a_full_disk_in_the_middle_of_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written after it goes to another file, where it can be read."""
+    now = [0.0]
+    journal = Journal(tmp_path / "j", clock=lambda: now[0])
+    before, after = row("before"), row("after")
+    journal.append(before)
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:11], at))
+    assert journal.append(row("lost")) is None
+    monkeypatch.setattr(os, "pwrite", write)
+    now[0] = 5.0
+    assert journal.append(after) is not None
+    journal.close()
+    assert left(tmp_path / "j") == [after, before]
+
+
+def test_its_size_is_bounded(tmp_path: Path) -> None:
+    """Beyond its bound it takes no row until some of its segments are gone."""
+    now = [0.0]
+    journal = Journal(tmp_path / "j", segment_bytes=1000, max_bytes=3000, clock=lambda: now[0])
+    while (entry := journal.append(row())) is not None:
+        journal.abandon(entry)
+    assert sum(path.stat().st_size for path in files(tmp_path / "j")) <= 3000
+    now[0] = 10.0
+    assert journal.append(row()) is None
+    segment = journal.spilled.popleft()
+    segment.remove()
+    journal.removed(segment)
+    now[0] = 20.0
+    assert journal.append(row()) is not None
+
+
+def test_two_that_start_at_once_do_not_take_the_same(tmp_path: Path) -> None:
+    """A segment is one process's; a second finds nothing while the first has it."""
+    journal = Journal(tmp_path / "j")
+    kept = row()
+    journal.append(kept)
+    journal.close()
+    (mine,) = Journal(tmp_path / "j").adopt()
+    assert Journal(tmp_path / "j").adopt() == []
+    mine.remove()
+    assert Journal(tmp_path / "j").adopt() == []
+
+
+def test_sizes_out_of_range_are_refused(tmp_path: Path) -> None:
+    """A journal of no size is none."""
+    with pytest.raises(ValueError, match="segment_bytes"):
+        Journal(tmp_path, segment_bytes=2, max_bytes=1)
+
+
+_WRITES = """
+import sys
+from pathlib import Path
+from radgateway.exchange import Exchange
+from radgateway.usage.journal import Journal
+from radgateway.usage.row import row_of
+
+journal, number = Journal(Path(sys.argv[1]), segment_bytes=20_000), 0
+while True:
+    number += 1
+    entry = journal.append(row_of(Exchange(str(number), "POST")))
+    assert entry is not None
+    if number % 3 == 0:
+        journal.release(entry)
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.servers
+def test_nothing_written_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    """Of a process killed while it writes, every row that it said was written is there."""
+    folder = tmp_path / "j"
+    for _ in range(3):
+        command = [sys.executable, "-c", _WRITES, str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            said = 0
+            while said < 500:
+                said = int(child.stdout.readline())
+            assert left(folder) == []  # it lives
+            child.send_signal(signal.SIGKILL)
+            # A line cut short by the kill is a smaller number, or none.
+            said = max([said, *(int(line) for line in child.stdout.read().split())])
+        segments = Journal(folder).adopt()
+        found = {int(each.request_id) for segment in segments for each in segment.rows()[0]}
+        assert found >= set(range(1, said + 1))
+        for segment in segments:
+            segment.remove()
+
+
+class Crashes(RuleBasedStateMachine):
+    """Rows are written, stored and abandoned; the process crashes; another one brings them in.
+
+    The ledger is a dictionary that keeps the first row of an id. Whatever the order, in the end it
+    has every row that was written, as it was last written.
+    """
+
+    @initialize()
+    def begin(self) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        self.folder = Path(self.directory.name) / "j"
+        self.ledger: dict[str, UsageRow] = {}
+        self.last: dict[str, UsageRow] = {}
+        self.held: dict[str, Entry] = {}
+        self.journal = self.opened()
+
+    def opened(self) -> Journal:
+        return Journal(self.folder, segment_bytes=700, max_bytes=10**6)
+
+    @rule()
+    def write(self) -> None:
+        made = row()
+        self.held[made.usage_id] = written(self.journal, made)
+        self.last[made.usage_id] = made
+
+    @rule(data=st.data())
+    def correct(self, data: st.DataObject) -> None:
+        if not self.held:
+            return
+        usage_id = data.draw(st.sampled_from(list(self.held)))
+        made = msgspec.structs.replace(self.last[usage_id], status=499)
+        entry = written(self.journal, made)
+        self.journal.void(self.held[usage_id])
+        self.held[usage_id] = entry
+        self.last[usage_id] = made
+
+    @rule(data=st.data(), abandon=st.booleans())
+    def finish(self, data: st.DataObject, abandon: bool) -> None:
+        if not self.held:
+            return
+        usage_id = data.draw(st.sampled_from(list(self.held)))
+        entry = self.held.pop(usage_id)
+        if abandon:
+            self.journal.abandon(entry)
+        else:
+            self.ledger.setdefault(usage_id, self.last[usage_id])
+            self.journal.release(entry)
+
+    @rule()
+    def sweep(self) -> None:
+        self.journal.seal_spilled()
+        while self.journal.finished:
+            segment = self.journal.finished.popleft()
+            segment.remove()
+            self.journal.removed(segment)
+        while self.journal.spilled:
+            self.bring_in(self.journal.spilled.popleft())
+
+    def bring_in(self, segment: Segment) -> None:
+        rows, rest = segment.rows()
+        assert rest == 0
+        for each in rows:
+            self.ledger.setdefault(each.usage_id, each)
+        segment.remove()
+        self.journal.removed(segment)
+
+    @rule(killed=st.booleans())
+    def restart(self, killed: bool) -> None:
+        if killed:
+            # The kernel closes what a dead process had open, and no more happens.
+            for segment in {*self.journal._sealed, self.journal._current}:
+                if segment is not None:
+                    segment.close()
+        else:
+            self.journal.close()
+        self.held.clear()
+        self.journal = self.opened()
+        for segment in self.journal.adopt():
+            self.bring_in(segment)
+        assert self.ledger == self.last
+        assert files(self.folder) == []
+
+    @invariant()
+    def the_ledger_has_nothing_else(self) -> None:
+        assert self.ledger.keys() <= self.last.keys()
+
+    def teardown(self) -> None:
+        if hasattr(self, "journal"):
+            self.restart(killed=True)
+            self.directory.cleanup()
+
+
+TestCrashes = Crashes.TestCase
+TestCrashes.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

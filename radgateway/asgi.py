@@ -55,15 +55,16 @@ def route_path(scope: Scope) -> str:
     """The path below where this app is mounted.
 
     Frameworks that mount an app keep the whole `path` and extend `root_path`; the prefix counts
-    only where it ends at a slash, so `/gw` is no prefix of `/gwx/v1`.
+    only where it ends at a slash, so `/gw` is no prefix of `/gwx/v1`. One slash at the end does not
+    count: Litestar appends it to the path of what it mounts.
     """
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     if root and path.startswith(root):
         rest = path[len(root) :]
         if not rest or rest[0] == "/":
-            return rest or "/"
-    return path
+            path = rest
+    return path.removesuffix("/") or "/"
 
 
 def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import litestar
 import pytest
 from fastapi import FastAPI
+from hypercorn.middleware import DispatcherMiddleware
+from quart import Quart
 from serving import Call, provider, response, serving
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -140,7 +143,33 @@ def in_fastapi(app: ASGIApp) -> ASGIApp:
     return fastapi
 
 
-@pytest.mark.parametrize("host", [bare, in_starlette, in_fastapi])
+def in_litestar(app: ASGIApp) -> ASGIApp:
+    """The same host in Litestar."""
+
+    @litestar.get("/", sync_to_thread=False)
+    def view() -> str:
+        return "home"
+
+    @litestar.asgi("/ai", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    return litestar.Litestar([view, mounted])
+
+
+def beside_quart(app: ASGIApp) -> ASGIApp:
+    """A Quart app and the component under a prefix, as Quart's users mount what is not Quart."""
+    quart = Quart("host")
+
+    @quart.get("/")
+    async def view() -> str:
+        return "home"
+
+    mounted: ASGIApp = DispatcherMiddleware({"/ai": app, "": quart})
+    return mounted
+
+
+@pytest.mark.parametrize("host", [bare, in_starlette, in_fastapi, in_litestar, beside_quart])
 def test_a_gateway_needs_no_lifespan_of_its_host(
     host: Callable[[ASGIApp], ASGIApp], tmp_path: Path
 ) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from drive import Answer, drive, http_scope
 from valkey_server import started_valkey
 
@@ -47,6 +50,31 @@ async def ask(gateway: Gateway, times: int = 1) -> Answer:
     for _ in range(times):
         answer = await drive(gateway, http_scope(CHAT), body=BODY)
     return answer
+
+
+RULES = Path(__file__).parents[2] / "examples/observability/circuit-breaker.rules.yml"
+
+
+def test_the_alert_reads_a_gauge_that_is_there() -> None:
+    """Its series has the label it is grouped by, at 1 for the provider that is kept away from."""
+    (group,) = yaml.safe_load(RULES.read_text())["groups"]
+    (rule,) = group["rules"]
+    found = re.fullmatch(r"max by \((\w+)\) \((\w+)\) == 1", rule["expr"])
+    assert found is not None
+    label, metric = found.groups()
+    assert rule["alert"] == "CircuitBreakerOpen"
+    assert f"{{{{ $labels.{label} }}}}" in rule["annotations"]["summary"]
+    assert (Path(__file__).parents[2] / rule["annotations"]["runbook_url"]).exists()
+
+    async def story() -> None:
+        gateway = create_gateway(configured(a=FAILING, b=WORKING))
+        await ask(gateway, 5)
+        shown = (await drive(gateway, http_scope("/metrics", method="GET"))).body.decode()
+        assert f'{metric}{{{label}="a"}} 1.0' in shown
+        assert f'{metric}{{{label}="b"}} 0.0' in shown
+        await gateway.aclose()
+
+    asyncio.run(story())
 
 
 def test_not_all_providers_of_a_model_open_at_once() -> None:

@@ -65,7 +65,7 @@ class StopSignals:
             return
         # uvicorn raises a signal that it has heard once more at its end, and so dies of it. Asked
         # this way it ends as one that has finished its work, with code 0.
-        server = getattr(before, "__self__", None)
+        server: Any = getattr(before, "__self__", None)
         if getattr(server, "should_exit", None) is False:
             server.should_exit = True
             return

@@ -240,4 +240,4 @@ def test_the_list_shows_what_is_pending() -> None:
     """With its reason, below the table."""
     shown = listing([experiment(holds, live=True), experiment(holds, obstacle=lambda: "no store")])
     assert "sandbox, --url" in shown
-    assert shown.endswith("trial is pending: no store")
+    assert "\ntrial is pending: no store\n" in shown

@@ -11,8 +11,11 @@ import pytest
 from drive import Answer, drive, http_scope
 from virtual_time import pending_timers, run_virtual
 
-from radgateway import create_gateway, describe
+from radgateway import FaultInjector, Faults, MockProvider, create_gateway, describe
+from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
+from radgateway.operations.arming import ArmingOrder
+from radgateway.operations.fault_switch import FaultSwitch
 from radgateway.telemetry.instruments import Instruments, LabelSets
 
 PATH = "/v0/management/faults"
@@ -115,6 +118,43 @@ def test_it_disarms_itself_when_callers_suffer(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING):
         run_virtual(story())
     assert [event for event, _ in lines(caplog)][-1] == "radgateway.faults.aborted"
+
+
+@pytest.mark.parametrize(
+    ("status", "ended", "counted"),
+    [
+        (200, {}, (1, 0)),
+        (429, {}, (1, 0)),
+        (502, {}, (1, 1)),
+        (200, {"interrupted": "idle_timeout"}, (1, 1)),
+        (None, {}, (1, 1)),
+        (None, {"disconnected": True}, (0, 0)),
+        (200, {"disconnected": True, "interrupted": "client"}, (0, 0)),
+    ],
+)
+def test_who_suffers_is_counted_and_who_left_is_not(
+    status: int | None, ended: dict[str, Any], counted: tuple[int, int]
+) -> None:
+    """An error of the server's kind, a stream that broke off or no answer at all is a failure; a
+    client's leaving says nothing."""
+    told: list[Exchange] = []
+
+    async def story() -> None:
+        injectors = {name: FaultInjector(MockProvider()) for name in ("first", "second")}
+        switch = FaultSwitch(injectors, healthy=lambda name: True)
+        ending = switch.watching(told.append)
+        switch.arm(ArmingOrder(provider="first", faults=Faults(error_ratio=1), for_s=10), "ops")
+        exchange = Exchange("r")
+        exchange.status = status
+        for name, value in ended.items():
+            setattr(exchange, name, value)
+        ending(exchange)
+        (armed,) = switch.view()["armed"]
+        assert (armed["requests"], armed["failures"]) == counted
+        await switch.aclose()
+
+    asyncio.run(story())
+    assert len(told) == 1
 
 
 def test_disarmed_by_hand_and_at_the_end(caplog: pytest.LogCaptureFixture) -> None:

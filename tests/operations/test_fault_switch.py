@@ -213,6 +213,32 @@ def test_an_order_that_is_none_arms_nothing(order: Any, said: str) -> None:
     asyncio.run(story())
 
 
+def test_the_last_provider_that_serves_is_left_alone() -> None:
+    """Whoever's breaker lets nothing through counts as harmed: before the order, and after it."""
+
+    async def second(gateway: Gateway, mode: str) -> None:
+        path = "/v0/management/providers/second/breaker"
+        scope = http_scope(path, headers=[("x-api-key", "key-admin")])
+        order = json.dumps({"mode": mode}).encode()
+        assert (await drive(gateway, scope, order)).status == 200
+
+    async def story() -> None:
+        gateway = create_gateway(CONFIG)
+        await second(gateway, "isolated")
+        refused = await faults(gateway, "POST", ERRORS)
+        assert refused.status == 400
+        assert "unharmed" in json.loads(refused.body)["error"]["message"]
+        await second(gateway, "auto")
+        assert (await faults(gateway, "POST", ERRORS)).status == 200
+        await second(gateway, "isolated")
+        await asyncio.sleep(0.5)
+        view = json.loads((await faults(gateway)).body)
+        assert (view["armed"], view["ended"][0]["reason"]) == ([], "all_affected")
+        await gateway.aclose()
+
+    run_virtual(story())
+
+
 def test_only_an_admin_opens_the_door() -> None:
     """401, 403, 405 and, without any admin key, not there at all; nor is an injector then."""
 

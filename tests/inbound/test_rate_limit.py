@@ -206,7 +206,7 @@ def test_a_storage_that_is_away_is_not_waited_for(trouble: str, policy: Any, sta
         for _ in range(10):
             answer = await drive(app, http_scope("/"))
             assert answer.status == status
-        assert now() <= 0.051
+        assert now() <= 0.05
         assert storage.asked == 1
         assert [available for available, _ in told] == [False]
         assert ("no answer" in told[0][1]) == (trouble == "hangs")
@@ -305,7 +305,7 @@ def test_instances_share_their_limits_through_a_redis() -> None:
 @pytest.mark.parametrize("how", ["pause", "kill"])
 @pytest.mark.parametrize(("policy", "status"), [("open", 200), ("closed", 503), ("local", 200)])
 def test_a_server_that_stops_decides_nothing_for_long(how: str, policy: Any, status: int) -> None:
-    """Paused or killed in the midst: 50 ms for one request a second, nothing for the others."""
+    """Paused or killed: within 50 ms for one request a second, and at once for the others."""
 
     async def story(valkey: Valkey) -> None:
         told: list[bool] = []
@@ -330,7 +330,7 @@ def test_a_server_that_stops_decides_nothing_for_long(how: str, policy: Any, sta
         getattr(valkey, how)()
         first = await timed()
         assert told == [False]
-        # The limit is 50 ms; the rest is for a busy machine.
+        # 50 ms is the promise; the rest is for a busy machine.
         assert first < 0.15
         assert sorted([await timed() for _ in range(20)])[10] < 0.02
         burst = loop.time()

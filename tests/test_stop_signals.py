@@ -111,6 +111,32 @@ def test_a_loop_that_is_run_twice_is_heard_in_both_runs(new_loop: Any) -> None:
     assert (ours, server) == ([signal.SIGTERM], [signal.SIGTERM])
 
 
+def test_a_server_that_can_be_asked_to_end_is_asked() -> None:
+    """uvicorn raises every signal it hears once more at its end, and would so die of it."""
+
+    class Server:
+        should_exit = False
+
+        def __init__(self) -> None:
+            self.heard: list[int] = []
+
+        def handle_exit(self, number: int, frame: Any) -> None:
+            self.heard.append(number)
+
+    async def story() -> None:
+        server = Server()
+        signal.signal(signal.SIGTERM, server.handle_exit)
+        signals = StopSignals(lambda number: None)
+        assert signals.take()
+        signals.pass_on(signal.SIGTERM)
+        assert (server.should_exit, server.heard) == (True, [])
+        signals.pass_on(signal.SIGTERM)  # whoever insists
+        assert server.heard == [signal.SIGTERM]
+        signals.give_back()
+
+    asyncio.run(story())
+
+
 def test_what_nobody_hears_is_left_alone() -> None:
     """A signal that kills, or is ignored, goes on doing so."""
 

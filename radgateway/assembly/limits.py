@@ -55,8 +55,10 @@ def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
     def price_of(asked: str) -> Price | None:
         route = models.find(asked)
         prices = [c.price for c in route.candidates if c.price is not None] if route else []
-        # Whoever will serve it; the dearest is reserved for.
-        return max(prices) if prices else None
+        if not prices:
+            return None
+        # Whoever will serve it: what is reserved is enough for each of them.
+        return max(price[0] for price in prices), max(price[1] for price in prices)
 
     return LimitBook(
         of_key=of_key,

@@ -1,4 +1,4 @@
-"""`radgateway chaos list | run NAME`: the experiments from the command line."""
+"""`radgateway chaos list [NAME] | run NAME`: the experiments from the command line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from radgateway.chaos.lab import Live, Options
 
 DESCRIPTION = "Try a hypothesis about the gateway by breaking something on purpose."
+_START = """\
+start here:
+  radgateway chaos list                     what can be tried
+  radgateway chaos list provider-failure    one of them: method, blast radius, abort, thresholds
+  radgateway chaos run provider-failure     try it in a sandbox, which touches nothing else
+"""
 _EPILOG = """\
 Without --url it all happens in a sandbox: real processes on this machine, gone at the end.
 With --url the faults are armed in a gateway that runs, for a limited time, over its management
@@ -34,9 +40,20 @@ exit codes: 0 the hypothesis held, 1 it was refuted, 2 not run or aborted
 def add_to(commands: Any) -> None:
     """Add `chaos` and its own commands to the command line's."""
     raw = argparse.RawDescriptionHelpFormatter
-    chaos = commands.add_parser("chaos", help="run chaos experiments", description=DESCRIPTION)
+    chaos = commands.add_parser(
+        "chaos",
+        help="run chaos experiments",
+        description=DESCRIPTION,
+        epilog=_START,
+        formatter_class=raw,
+    )
     actions = chaos.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    show = actions.add_parser("list", help="list the experiments", description="List them all.")
+    show = actions.add_parser(
+        "list",
+        help="list the experiments, or show one in full",
+        description="List the experiments with their hypotheses, or show one in full.",
+    )
+    show.add_argument("name", metavar="NAME", nargs="?", help="the one to show")
     show.set_defaults(run=_list)
     run = actions.add_parser(
         "run",
@@ -45,9 +62,14 @@ def add_to(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=raw,
     )
-    run.add_argument("name", metavar="NAME", help="of the list")
+    run.add_argument("name", metavar="NAME", help="one of `radgateway chaos list`")
     run.add_argument("--report", type=Path, metavar="FILE", help="write it: Markdown, or .json")
-    run.add_argument("--scale", type=_scale, default=1.0, help="multiplies all durations")
+    run.add_argument(
+        "--scale",
+        type=_scale,
+        default=1.0,
+        help="multiplies all durations (default: 1); 0.05 makes minutes seconds",
+    )
     run.add_argument("--rate", type=_rate, default=20.0, help="requests a second (default: 20)")
     run.add_argument(
         "--limit",
@@ -55,7 +77,7 @@ def add_to(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="replace a threshold of the hypothesis",
+        help="replace a threshold of the hypothesis; `chaos list NAME` shows them",
     )
     run.add_argument(
         "--set",
@@ -75,22 +97,27 @@ def add_to(commands: Any) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from radgateway.chaos.experiments import EXPERIMENTS  # noqa: PLC0415 - only when asked for
-    from radgateway.chaos.report import listing  # noqa: PLC0415
+    from radgateway.chaos.experiments import EXPERIMENTS, find  # noqa: PLC0415 - heavy
+    from radgateway.chaos.report import in_full, listing  # noqa: PLC0415
 
-    _print(listing(EXPERIMENTS))
+    if options.name is None:
+        _print(listing(EXPERIMENTS))
+        return 0
+    experiment = find(options.name)
+    if experiment is None:
+        return _unknown(options.name)
+    _print(in_full(experiment))
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    from radgateway.chaos.experiments import EXPERIMENTS, find  # noqa: PLC0415
+    from radgateway.chaos.experiments import find  # noqa: PLC0415
     from radgateway.chaos.report import as_text  # noqa: PLC0415
     from radgateway.chaos.runner import run  # noqa: PLC0415
 
     experiment = find(options.name)
     if experiment is None:
-        names = ", ".join(each.name for each in EXPERIMENTS)
-        return _wrong(f"there is no experiment {options.name!r}; there are: {names}")
+        return _unknown(options.name)
     try:
         chosen = _options(options, os.environ)
     except ValueError as error:
@@ -219,6 +246,13 @@ def _pair(text: str) -> tuple[str, str]:
 def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def _unknown(name: str) -> int:
+    from radgateway.chaos.experiments import EXPERIMENTS  # noqa: PLC0415
+
+    names = ", ".join(each.name for each in EXPERIMENTS)
+    return _wrong(f"there is no experiment {name!r}; there are: {names}")
 
 
 def _wrong(message: str) -> int:

@@ -37,10 +37,17 @@ class GatewayAPI:
         state: str | None = (await self.providers())[provider]["circuitState"]
         return state
 
-    async def environment(self) -> str:
-        """local, alpha, staging or production."""
-        answer = await self._json("GET", "/v0/management/config")
-        return str(answer["environment"])
+    async def check_armable(self) -> None:
+        """Raise `CannotRun` where faults may not be armed, or somebody else's are."""
+        view = await self._json("GET", "/v0/management/faults")
+        if not view["allowed"]:
+            raise CannotRun(
+                f"{self.url} arms no faults: it serves production, and its configuration does not "
+                "say chaos: {allow: true}"
+            )
+        if view["armed"]:
+            others = ", ".join(f"{a['provider']} by {a['by']}" for a in view["armed"])
+            raise CannotRun(f"another experiment is under way at {self.url}: {others}")
 
     async def readiness(self) -> dict[str, Any]:
         """What the gateway says of itself and its dependencies."""

@@ -140,7 +140,10 @@ class Lab:
         live = self.options.live
         if live is not None:
             self.say(f"against {live.url}")
-            return self.target(live.url, model=live.model, key=live.key, admin_key=live.admin_key)
+            target = self.target(live.url, model=live.model, key=live.key, admin_key=live.admin_key)
+            # Before any load, which real providers are paid for.
+            await target.api.check_armable()
+            return target
         sandbox = self.sandbox()
         self.say("starting a gateway in a sandbox")
         process = await sandbox.gateway(config)

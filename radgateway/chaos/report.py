@@ -26,21 +26,39 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def listing(experiments: Sequence[Experiment]) -> str:
     """All experiments, one a line, and what stands against those that can't run."""
     rows = [["experiment", "phase", "runs against", "hypothesis"]]
-    notes = []
+    notes = [""]
     for experiment in experiments:
-        obstacle = experiment.obstacle()
-        where = "sandbox, --url" if experiment.live else "sandbox"
-        rows.append(
-            [
-                experiment.name,
-                experiment.phase,
-                "pending" if obstacle else where,
-                experiment.hypothesis,
-            ]
-        )
-        if obstacle:
+        rows.append([experiment.name, experiment.phase, _where(experiment), experiment.hypothesis])
+        if obstacle := experiment.obstacle():
             notes.append(f"{experiment.name} is pending: {obstacle}")
-    return "\n".join([table(rows), *([""] if notes else []), *notes])
+    notes.append("All of one: radgateway chaos list NAME. To try it: radgateway chaos run NAME.")
+    return "\n".join([table(rows), *notes])
+
+
+def in_full(experiment: Experiment) -> str:
+    """All that is to be known of an experiment before it is run."""
+    parts = {
+        "phase": experiment.phase,
+        "runs against": _where(experiment),
+        "pending": experiment.obstacle() or "",
+        "hypothesis": experiment.hypothesis,
+        "steady state": experiment.steady_state,
+        "blast radius": experiment.blast_radius,
+        "method": experiment.method,
+        "abort": experiment.abort,
+    }
+    lines = [f"{name.ljust(12)}  {text}" for name, text in parts.items() if text]
+    if experiment.limits:
+        rows = [["--limit", "meaning"]]
+        rows += [[f"{name}={value:g}", text] for name, (value, text) in experiment.limits.items()]
+        lines += ["", table(rows)]
+    return "\n".join([experiment.name, "", *lines])
+
+
+def _where(experiment: Experiment) -> str:
+    if experiment.obstacle():
+        return "pending"
+    return "sandbox, --url" if experiment.live else "sandbox"
 
 
 def as_text(report: Report) -> str:

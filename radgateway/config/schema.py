@@ -351,8 +351,9 @@ class LimitsConfig:
     on_storage_failure: Literal["open", "closed", "local"] = "open"
     """While the storage is away: open lets all requests through, since a lost counter is no outage
     of the models; closed none; local counts in each process, its share of each limit."""
-    storage_timeout_s: float = 0.05
-    """Seconds the storage may take for a request; a limit must not cost more than it saves."""
+    storage_timeout_s: float = 0.04
+    """Seconds the storage may take for a request; a limit must not cost more than it saves. With
+    what a timer is late by, a request is decided within 50 ms."""
     replicas: int = 1
     """Gateway processes that serve together (replicas times workers), at least 1: what the local
     share is divided by, and what a storage in memory is warned about."""

@@ -83,7 +83,7 @@ class RateLimiter:
         *,
         key: Callable[[Scope], str | None] = client_address,
         storage: str | Storage = "memory://",
-        storage_timeout_s: float = 0.05,
+        storage_timeout_s: float = 0.04,
         on_storage_failure: OnStorageFailure = "open",
         on_storage_change: OnStorageChange | None = None,
         on_lost: Callable[[int], object] | None = None,

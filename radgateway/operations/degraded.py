@@ -35,13 +35,15 @@ MODES: Final[tuple[Mode, ...]] = (
         "limits",
         "unchecked",
         False,
-        "requests are served without their limits being checked; a check waits 50 ms at most",
+        "requests are served without their limits being checked; a check waits "
+        "limits.storage_timeout_s at most",
     ),
     Mode(
         "limits",
         "refused",
         False,
-        "requests that have limits are answered 503 overloaded; a check waits 50 ms at most",
+        "requests that have limits are answered 503 overloaded; a check waits "
+        "limits.storage_timeout_s at most",
     ),
     Mode(
         "limits",

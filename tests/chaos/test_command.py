@@ -58,6 +58,48 @@ def test_the_list_has_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
         assert experiment.hypothesis in shown
 
 
+@pytest.mark.parametrize("name", [experiment.name for experiment in EXPERIMENTS])
+def test_one_of_them_is_shown_in_full(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it breaks, whom it can harm, what ends it, and every threshold as it is given."""
+    assert main(["chaos", "list", name]) == 0
+    shown = capsys.readouterr().out
+    experiment = next(each for each in EXPERIMENTS if each.name == name)
+    for text in (
+        experiment.hypothesis,
+        experiment.steady_state,
+        experiment.blast_radius,
+        experiment.method,
+        experiment.abort,
+        experiment.obstacle() or "",
+    ):
+        assert text in shown
+    for limit_name, limit in experiment.limits.items():
+        assert f"{limit_name}={limit.value:g}" in shown
+        assert limit.meaning in shown
+
+
+def test_one_that_is_not_there_can_not_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, and the names there are."""
+    assert main(["chaos", "list", "provider-falure"]) == 2
+    assert "there are: provider-latency, provider-failure" in capsys.readouterr().err
+
+
+def test_the_help_leads_from_one_command_to_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    """From nothing known to an experiment run, against a sandbox or a gateway, and its verdict."""
+    for arguments, taught in (
+        (["chaos", "--help"], ["chaos list", "chaos run provider-failure", "sandbox"]),
+        (
+            ["chaos", "run", "--help"],
+            ["chaos list", "--report FILE", "--url", "exit codes: 0", "env:NAME"],
+        ),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        shown = capsys.readouterr().out
+        assert [text for text in taught if text not in shown] == []
+
+
 def test_what_can_not_run_yet_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 2, the reason, and no findings."""
     assert main(["chaos", "run", "secrets-store"]) == 2

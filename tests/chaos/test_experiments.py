@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from processes import Process, started
 
@@ -206,6 +207,39 @@ def test_against_a_gateway_that_runs(tmp_path: Path) -> None:
         with started(command, tmp_path, environ) as experiment:
             assert experiment.process.wait(60) == 2
             experiment.wait_for("sandbox only")
+
+
+@pytest.mark.parametrize(
+    ("environment", "armed", "why"),
+    [
+        ("production", [], r"chaos: \{allow: true\}"),
+        ("staging", ["two"], "another experiment is under way at .*: two by ops"),
+    ],
+)
+def test_a_gateway_that_arms_nothing_now_gets_no_load(
+    tmp_path: Path, environment: str, armed: list[str], why: str
+) -> None:
+    """Production that does not allow it, and one where somebody else's faults are armed, which
+    stay: exit 2, the reason, and no request that a provider would be paid for."""
+    text = LIVE.replace("key-1", "env:CALLER").replace("key-admin", "env:OPS")
+    (tmp_path / "gateway.yaml").write_text(text)
+    serve = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
+    environ = {**ENVIRON, "CALLER": "key-1", "OPS": "key-admin"}
+    chosen = {"RADGATEWAY_ENVIRONMENT": environment, "RADGATEWAY_TELEMETRY__LOG_LEVEL": "info"}
+    with started(serve, tmp_path, environ | chosen) as gateway:
+        options = live(gateway)
+        headers = {"x-api-key": "key-admin"}
+        with httpx.Client(base_url=f"{options[1]}/v0/management", headers=headers) as admin:
+            for provider in armed:
+                order = {"provider": provider, "faults": {"latency_ms": 1}, "for_s": 60}
+                assert admin.post("/faults", json=order).status_code == 200
+            command = ["-m", "radgateway", "chaos", "run", "provider-failure", *options]
+            with started([*command, "--model", "pair"], tmp_path, environ) as experiment:
+                assert experiment.process.wait(60) == 2
+                experiment.wait_for(f"NOT RUN: .*{why}")
+            still = admin.get("/faults").json()["armed"]
+            assert [each["provider"] for each in still] == armed
+            assert admin.get("/usage").json()["total"] == 0
 
 
 def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:

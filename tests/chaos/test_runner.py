@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from radgateway.chaos.experiment import Aborted, CannotRun, Experiment, Limit, Report
+from radgateway.chaos.gateway_api import GatewayAPI
 from radgateway.chaos.lab import Lab, Live, Options
 from radgateway.chaos.load import Call, Sample
 from radgateway.chaos.report import as_json, as_markdown, as_text, listing
@@ -94,6 +95,77 @@ def test_nothing_runs_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     report = report_of(hangs, longest_s=0.0)
     assert (report.verdict, report.exit_code) == ("aborted", 2)
     assert "longer than" in report.reason
+
+
+@pytest.mark.parametrize(("failed", "verdict"), [(1, "held"), (2, "not run")])
+def test_without_a_steady_state_nothing_is_broken(failed: int, verdict: str) -> None:
+    """99 % of requests are answered before, or there is nothing to disturb; the same is a finding
+    after."""
+    broken: list[bool] = []
+
+    class Load:
+        async def at_rate(self, rate_per_s: float, seconds: float) -> Sample:
+            return Sample([call(failure="overloaded" if n < failed else "") for n in range(100)])
+
+    async def conduct(lab: Lab) -> None:
+        load: Any = Load()
+        await lab.steady_before(load)
+        broken.append(True)
+        await lab.steady_after(load, by="p")
+
+    report = report_of(conduct)
+    assert (report.verdict, broken) == (verdict, [True] if verdict == "held" else [])
+    assert report.figures["before"].answered == 100 - failed
+    if verdict == "not run":
+        assert "there is no steady state: 98 of 100" in report.reason
+
+
+def test_steady_no_more_refutes_it() -> None:
+    """Nobody may have to look after it when the fault is gone."""
+
+    class Load:
+        async def at_rate(self, rate_per_s: float, seconds: float) -> Sample:
+            return Sample([call(failure="http_500" if n < 2 else "") for n in range(100)])
+
+    async def conduct(lab: Lab) -> None:
+        load: Any = Load()
+        await lab.steady_after(load)
+
+    assert report_of(conduct).verdict == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("reason", "ago_s", "aborted"),
+    [("error_ratio", 0.0, True), ("error_ratio", 3600.0, False), ("expired", 0.0, False)],
+)
+def test_only_what_ended_this_arming_is_an_abort(reason: str, ago_s: float, aborted: bool) -> None:
+    """Not its time limit, and not what somebody else's experiment died of an hour ago."""
+    ended = {"provider": "p", "reason": reason, "detail": "20 of 20", "ago_s": ago_s}
+    body = json.dumps({"allowed": True, "armed": [], "ended": [ended]}).encode()
+
+    class Answer:
+        status = 200
+
+        def __init__(self) -> None:
+            self._parts = [body]
+
+        async def read(self) -> bytes:
+            return self._parts.pop() if self._parts else b""
+
+        async def aclose(self) -> None:
+            """Nothing to close."""
+
+    class Client:
+        async def send(self, request: Any, timeouts: Any) -> Answer:
+            return Answer()
+
+    async def story() -> None:
+        client: Any = Client()
+        api = GatewayAPI(client, "http://h", "a")
+        await api.arm("p", {"error_ratio": 1.0}, 9)
+        assert await api.disarm() == ("p: 20 of 20" if aborted else None)
+
+    asyncio.run(story())
 
 
 def test_a_few_failures_do_not_abort() -> None:
@@ -240,4 +312,4 @@ def test_the_list_shows_what_is_pending() -> None:
     """With its reason, below the table."""
     shown = listing([experiment(holds, live=True), experiment(holds, obstacle=lambda: "no store")])
     assert "sandbox, --url" in shown
-    assert shown.endswith("trial is pending: no store")
+    assert "\ntrial is pending: no store\n" in shown

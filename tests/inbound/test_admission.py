@@ -156,6 +156,34 @@ def test_a_client_that_leaves_frees_its_place_in_line() -> None:
     run_virtual(story())
 
 
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("how", ["raises", "cancelled"])
+def test_a_place_is_free_again_however_its_request_ends(waits: bool, how: str) -> None:
+    """By an error or a cancellation too, whether it was served at once or stood in line."""
+
+    async def story() -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await busy(scope, receive, send)
+            if scope["path"] == "/1":
+                raise RuntimeError("a bug")
+
+        queue = AdmissionQueue(app, 1, 1, 5.0)
+        first = asyncio.create_task(drive(queue, http_scope("/0.5"))) if waits else None
+        await asyncio.sleep(0)
+        ending = asyncio.create_task(drive(queue, http_scope("/1"), raises=True))
+        await asyncio.sleep(0.9)
+        assert (queue.in_use, queue.depth) == (1, 0)
+        if how == "cancelled":
+            ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+        if first is not None:
+            await first
+        assert (queue.in_use, queue.depth) == (0, 0)
+        assert (await drive(queue, http_scope("/0"))).status == 200
+
+    run_virtual(story())
+
+
 def test_the_body_of_one_that_waited_is_whole() -> None:
     """What was read while it waited, and what comes after, in order; then the disconnect."""
 

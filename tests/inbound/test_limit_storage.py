@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -177,3 +178,23 @@ def test_storages_are_named_by_uri() -> None:
         storage_of("nonsense://x")
     with pytest.raises(ValueError, match="max_keys"):
         SlidingWindows(0)
+
+
+def test_a_redis_is_waited_for_within_bounds_and_asked_once() -> None:
+    """The library leaves its sockets unbounded, and its client would send a charge again whose
+    answer was lost: that counts twice."""
+    storage: Any = storage_of("redis://127.0.0.1:1/0", timeout_s=0.3)
+    options = storage.bridge.get_connection().connection_pool.connection_kwargs
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (0.3, 0.3)
+    tries: list[None] = []
+
+    async def charge() -> None:
+        tries.append(None)
+        raise ConnectionError("no route")
+
+    async def ignore(error: Exception) -> None:
+        """Nothing to close."""
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(options["retry"].call_with_retry(charge, ignore))
+    assert len(tries) == 1

@@ -206,12 +206,14 @@ def test_a_storage_that_is_away_is_not_waited_for(trouble: str, policy: Any, sta
         for _ in range(10):
             answer = await drive(app, http_scope("/"))
             assert answer.status == status
-        assert now() <= 0.051
+        assert now() <= 0.05
         assert storage.asked == 1
         assert [available for available, _ in told] == [False]
         assert ("no answer" in told[0][1]) == (trouble == "hangs")
         await asyncio.sleep(1.1)
-        assert (await drive(app, http_scope("/"))).status == status
+        # One asks whether it is back; those beside it do not wait for the answer.
+        again = await asyncio.gather(*(drive(app, http_scope("/")) for _ in range(5)))
+        assert [answer.status for answer in again] == [status] * 5
         assert (storage.asked, len(told)) == (2, 1)
         setattr(storage, trouble, False)
         await asyncio.sleep(1.1)
@@ -303,7 +305,7 @@ def test_instances_share_their_limits_through_a_redis() -> None:
 @pytest.mark.parametrize("how", ["pause", "kill"])
 @pytest.mark.parametrize(("policy", "status"), [("open", 200), ("closed", 503), ("local", 200)])
 def test_a_server_that_stops_decides_nothing_for_long(how: str, policy: Any, status: int) -> None:
-    """Paused or killed in the midst: 50 ms for one request a second, nothing for the others."""
+    """Paused or killed: within 50 ms for one request a second, and at once for the others."""
 
     async def story(valkey: Valkey) -> None:
         told: list[bool] = []
@@ -328,7 +330,7 @@ def test_a_server_that_stops_decides_nothing_for_long(how: str, policy: Any, sta
         getattr(valkey, how)()
         first = await timed()
         assert told == [False]
-        # The limit is 50 ms; the rest is for a busy machine.
+        # 50 ms is the promise; the rest is for a busy machine.
         assert first < 0.15
         assert sorted([await timed() for _ in range(20)])[10] < 0.02
         burst = loop.time()
@@ -463,8 +465,9 @@ def test_tokens_are_reserved_and_settled() -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("how", ["cancelled", "raises", "fails", "leaves"])
-def test_what_was_not_used_is_given_back(how: str) -> None:
+@pytest.mark.parametrize("how", ["cancelled", "raises", "fails"])
+@pytest.mark.parametrize("metered", [True, False])
+def test_what_was_not_used_is_given_back(metered: bool, how: str) -> None:
     """However a request ends before an answer: its tokens and its place are free again."""
 
     async def story() -> None:
@@ -478,10 +481,10 @@ def test_what_was_not_used_is_given_back(how: str) -> None:
             await asyncio.Event().wait()
 
         limits = LimitSet(tokens=("1000/hour",), money=("1/hour",), max_concurrency=1)
-        limiter = RateLimiter(app, limits)
+        limiter = RateLimiter(app, limits if metered else LimitSet(max_concurrency=1))
         for _ in range(50):
             asking = asyncio.ensure_future(through(limiter, {**CHAT, "max_tokens": 900}))
-            if how in ("cancelled", "leaves"):
+            if how == "cancelled":
                 await asyncio.sleep(0.001)
                 asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)

@@ -71,6 +71,17 @@ def test_it_ends_by_itself_when_its_time_is_over() -> None:
     assert rig.off[0].by == ""
 
 
+def test_what_is_over_stands_in_nobodys_way() -> None:
+    """An order looks at the moment, not at the last check."""
+    rig = Rig("a", "b")
+    rig.arm("a", for_s=1)
+    with pytest.raises(ArmingRefused, match="unharmed"):
+        rig.arm("b")
+    rig.clock.now += 1
+    rig.arm("b")
+    assert [ended.reason for ended in rig.off] == ["expired"]
+
+
 @pytest.mark.parametrize("for_s", [0, -1, LONGEST_S + 1, float("inf"), float("nan")])
 def test_there_is_no_arming_without_an_end(for_s: float) -> None:
     """Half an hour at most."""

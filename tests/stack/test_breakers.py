@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from drive import Answer, drive, http_scope
-from valkey_server import started_valkey
+from valkey_server import running_valkey
 
 from radgateway import create_gateway
 from radgateway.gateway import Gateway
@@ -175,9 +175,5 @@ def test_gateways_warn_each_other_through_their_redis() -> None:
         for gateway in (failing, told, deaf):
             await gateway.aclose()
 
-    server = started_valkey()
-    try:
-        keywords = server.connection_kwargs
-        asyncio.run(story(f"redis://{keywords['host']}:{keywords['port']}/0"))
-    finally:
-        server.stop()
+    with running_valkey() as server:
+        asyncio.run(story(server.uri))

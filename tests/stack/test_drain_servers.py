@@ -59,54 +59,41 @@ asyncio.run(serve(build(), config))
 """
 
 
-@dataclass(frozen=True)
-class Server:
-    """How a server is started, and what it is known to do."""
-
-    arguments: Callable[[int], list[str]]
-    exit_code: int = 0
+Server = Callable[[int], list[str]]
+"""How a server is started on a port."""
 
 
-def module(name: str, *arguments: str) -> Callable[[int], list[str]]:
+def module(name: str, *arguments: str) -> Server:
     return lambda port: ["-m", name, *(text.format(port=port) for text in arguments)]
 
 
 GRANIAN = ("--interface", "asgi", "--port", "{port}", "--factory", "radgateway.server:build")
-SERVERS = {
-    "serve": Server(module("radgateway", "serve", "--config", "gateway.yaml", "--port", "{port}")),
-    "serve-2": Server(
-        module(
-            *("radgateway", "serve", "--config", "gateway.yaml", "--port", "{port}"),
-            *("--workers", "2"),
-        )
+SERVERS: dict[str, Server] = {
+    "serve": module("radgateway", "serve", "--config", "gateway.yaml", "--port", "{port}"),
+    "serve-2": module(
+        *("radgateway", "serve", "--config", "gateway.yaml", "--port", "{port}"),
+        *("--workers", "2"),
     ),
-    # uvicorn raises the signal again when it has shut down, so that is what it ends with.
-    "uvicorn": Server(
-        module("uvicorn", "--factory", "radgateway.server:build", "--port", "{port}"),
-        exit_code=-signal.SIGTERM,
+    "uvicorn": module("uvicorn", "--factory", "radgateway.server:build", "--port", "{port}"),
+    "uvicorn-2": module(
+        *("uvicorn", "--factory", "radgateway.server:build", "--port", "{port}"),
+        *("--workers", "2"),
     ),
-    "uvicorn-asyncio": Server(
-        module(
-            *("uvicorn", "--factory", "radgateway.server:build", "--port", "{port}"),
-            *("--loop", "asyncio"),
-        ),
-        exit_code=-signal.SIGTERM,
+    "uvicorn-asyncio": module(
+        *("uvicorn", "--factory", "radgateway.server:build", "--port", "{port}"),
+        *("--loop", "asyncio"),
     ),
-    "granian": Server(module("granian", *GRANIAN)),
-    "granian-2": Server(module("granian", *GRANIAN, "--workers", "2")),
-    "granian-asyncio": Server(module("granian", *GRANIAN, "--loop", "asyncio")),
-    "hypercorn": Server(
-        module(
-            "hypercorn", "radgateway.server:build()", "--workers", "0", "--bind", "127.0.0.1:{port}"
-        )
+    "granian": module("granian", *GRANIAN),
+    "granian-2": module("granian", *GRANIAN, "--workers", "2"),
+    "granian-asyncio": module("granian", *GRANIAN, "--loop", "asyncio"),
+    "hypercorn": module(
+        "hypercorn", "radgateway.server:build()", "--workers", "0", "--bind", "127.0.0.1:{port}"
     ),
-    "hypercorn-uvloop": Server(
-        module(
-            *("hypercorn", "radgateway.server:build()", "--workers", "0"),
-            *("--worker-class", "uvloop", "--bind", "127.0.0.1:{port}"),
-        )
+    "hypercorn-uvloop": module(
+        *("hypercorn", "radgateway.server:build()", "--workers", "0"),
+        *("--worker-class", "uvloop", "--bind", "127.0.0.1:{port}"),
     ),
-    "hypercorn-api": Server(lambda port: ["-c", HYPERCORN_API.format(port=port)]),
+    "hypercorn-api": lambda port: ["-c", HYPERCORN_API.format(port=port)],
 }
 
 
@@ -156,7 +143,7 @@ def running(server: Server, directory: Path, config: str = CONFIG) -> Iterator[t
     (directory / "gateway.yaml").write_text(config)
     port = free_port()
     environ = {"RADGATEWAY_CONFIG": "gateway.yaml"}
-    with started(server.arguments(port), directory, environ) as process:
+    with started(server(port), directory, environ) as process:
         url = f"http://127.0.0.1:{port}"
         until = time.monotonic() + 20
         while True:
@@ -217,7 +204,7 @@ def test_a_signal_drains(name: str, tmp_path: Path) -> None:
         assert refused.json()["error"]["code"] == "draining"
         assert refused.headers["retry-after"] == "5"
         assert refused.headers["connection"] == "close"
-        assert process.process.wait(15) == server.exit_code, process.output
+        assert process.process.wait(15) == 0, process.output
         took_s = time.monotonic() - began
         asking.join(10)
         for stream in (*endless, *brief):
@@ -310,11 +297,9 @@ def test_with_a_delay_work_is_served_while_readiness_says_no(tmp_path: Path) -> 
 
 def test_hypercorns_workers_hear_of_no_signal(tmp_path: Path) -> None:
     """What the documentation says of them: the door closes, streams are cut, rows are kept."""
-    server = Server(
-        module(
-            *("hypercorn", "radgateway.server:build()", "--workers", "1"),
-            *("--graceful-timeout", "1", "--bind", "127.0.0.1:{port}"),
-        )
+    server = module(
+        *("hypercorn", "radgateway.server:build()", "--workers", "1"),
+        *("--graceful-timeout", "1", "--bind", "127.0.0.1:{port}"),
     )
     with running(server, tmp_path) as (process, url):
         stream = Stream(url + CHAT, "endless")

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import re
+import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from processes import Process, started
 from valkey_server import Valkey, running_valkey
 
 from radgateway import create_gateway
+from radgateway.assembly.limits import limit_book
+from radgateway.assembly.providers import model_table
 from radgateway.config import load_config
 from radgateway.gateway import Gateway
 
@@ -32,6 +36,9 @@ CONFIG: dict[str, Any] = {
     "storage": {"usage": "memory://"},
     "telemetry": {"metrics": True},
 }
+
+
+FREE = {"candidates": [{"provider": "mock"}]}
 
 
 def with_limits(**first_key: Any) -> dict[str, Any]:
@@ -111,6 +118,19 @@ def test_money_of_a_key_runs_out() -> None:
         assert await metric(gateway, 'rad_gateway_rate_limited_total{reason="money"}') > 0
 
     running(with_limits(money_limits=["1.00/day"]), story)
+
+
+def test_money_is_reserved_for_whoever_will_serve() -> None:
+    """One asks more for the prompt and another for the answer: enough for either is held."""
+    candidates = [
+        {"provider": "mock", "price": {"input": 2, "output": 3}},
+        {"provider": "slow", "price": {"input": 1, "output": 100}},
+    ]
+    config = load_config(CONFIG | {"models": {"m": {"candidates": candidates}, "f": FREE}}, {})
+    price_of = limit_book(config, model_table(config)).price_of
+    assert price_of is not None
+    assert price_of("m") == (Decimal(2), Decimal(100))
+    assert (price_of("f"), price_of("unknown")) == (None, None)
 
 
 def test_limits_of_models_and_of_all_hold_for_every_caller() -> None:
@@ -256,6 +276,38 @@ def test_a_lost_storage_is_seen(
         asyncio.run(story(valkey))
     lost = [r for r in caplog.records if r.message == "radgateway.rate_limit.storage_lost"]
     assert len(lost) == 1
+
+
+@pytest.mark.servers
+def test_the_storages_times_are_those_configured() -> None:
+    """A lease, the wait for a storage that hangs, and the count of what could not be settled."""
+
+    async def story(valkey: Valkey) -> None:
+        gateway = create_gateway(
+            with_limits(max_concurrency=9)
+            | {"limits": {"lease_s": 7, "storage_timeout_s": 0.4}}
+            | {"storage": {"usage": "memory://", "limits": valkey.uri}}
+        )
+        begun = asyncio.Event()
+        stream = asyncio.ensure_future(
+            ask(gateway, model="s", stream=True, on_chunk=lambda answer: begun.set())
+        )
+        await begun.wait()
+        look: Any = redis.Redis.from_url(valkey.uri, decode_responses=True)
+        (place,) = look.keys("*")
+        assert 5000 < look.pttl(place) <= 7000
+        look.close()
+        valkey.pause()
+        began = time.monotonic()
+        assert (await ask(gateway)).status == 200
+        assert 0.4 <= time.monotonic() - began < 1.5
+        assert (await stream).complete
+        await gateway.aclose()
+        # At least the place of the stream.
+        assert await metric(gateway, "rad_gateway_limit_settlements_lost_total") >= 1
+
+    with running_valkey() as valkey:
+        asyncio.run(story(valkey))
 
 
 SHARED = """

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from drive import no_other_tasks
+from drive import drive, http_scope, no_other_tasks
 from serving import Call, Script, provider, response, serving
+from virtual_time import now, run_virtual
 
 from radgateway import create_gateway
 from radgateway.gateway import Gateway
@@ -121,6 +122,28 @@ def test_the_keys_priority_decides_in_the_gateway() -> None:
 
     limits = {"max_concurrency": 1, "max_queue": 2, "max_wait_s": 5}
     story_over(answers_late, {"admission": limits}, story)
+
+
+def test_nobody_waits_longer_than_configured() -> None:
+    """For a place in the gateway: a 503 then, with the time to come back."""
+
+    async def story() -> None:
+        settings = config("http://unused", admission={"max_concurrency": 1, "max_wait_s": 0.7})
+        settings["providers"] = {"up": {"kind": "mock", "latency_ms": 3000}}
+        gateway = create_gateway(settings)
+        scope = http_scope(CHAT, headers=[("x-api-key", NORMAL)])
+        body = b'{"model":"m","messages":[]}'
+        first = asyncio.create_task(drive(gateway, scope, body))
+        await asyncio.sleep(0.1)
+        refused = await drive(gateway, scope, body)
+        assert now() == pytest.approx(0.8, abs=0.01)
+        assert refused.status == 503
+        assert json.loads(refused.body)["error"]["code"] == "queue_timeout"
+        assert int(refused.header("retry-after") or 0) >= 1
+        assert (await first).status == 200
+        await gateway.aclose()
+
+    run_virtual(story())
 
 
 def test_the_sdks_timeout_bounds_the_work() -> None:

@@ -160,6 +160,30 @@ def interrupted_stream(url: str, into: list[str]) -> None:
         stream(url, into)
 
 
+@pytest.mark.parametrize(("replicas", "counting"), [(1, 2), (6, 6)])
+def test_workers_know_how_many_they_are(tmp_path: Path, replicas: int, counting: int) -> None:
+    """Without a shared storage that is said aloud, in the banner and in each worker's log; and it
+    is what a limit is divided by where the storage is lost."""
+    (tmp_path / "gateway.yaml").write_text(
+        "environment: local\n"
+        'keys: [{name: k, secret: key-1, limits: ["60/minute"]}]\n'
+        "providers: {mock: {kind: mock}}\n"
+        "models: {gpt-4o-mini: {candidates: [{provider: mock}]}}\n"
+        'storage: {usage: "memory://"}\n'
+        f"limits: {{replicas: {replicas}}}\n"
+    )
+    arguments = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
+    with started([*arguments, "--workers", "2"], tmp_path) as process:
+        process.wait_for(r" on (http://\S+)")
+        for _ in range(2):
+            process.wait_for("Application startup complete")
+        assert process.end() == 0
+    assert f"up to {counting} times what is configured" in process.output
+    logged = [json.loads(line) for line in process.lines if line.startswith("{")]
+    warned = [r for r in logged if r["message"] == "radgateway.rate_limit.memory_per_replica"]
+    assert [(r["level"], r["fields"]["replicas"]) for r in warned] == [("warning", counting)] * 2
+
+
 def test_several_workers_count_as_one(tmp_path: Path) -> None:
     """Whichever worker is scraped, /metrics shows what all of them did."""
     (tmp_path / "gateway.yaml").write_text(SLOW)

@@ -5,6 +5,10 @@ each, which the kernel takes back when it dies, however it dies: whoever opens t
 the segments whose lock is free and brings their rows into the ledger. A row that was there already
 is written once more and ignored, since its id is the same.
 
+A segment is mapped into memory: a row is copied and no system call is made, which would let go of
+the interpreter for as long as another thread likes to keep it. The file has its full size from the
+beginning, so that a full disk is found then, and not by a signal later.
+
 Rows are handed to the kernel, not to the disk: they outlive the process, and what the machine had
 not yet written out is lost when the power goes. So it is with the SQLite ledger, too.
 """
@@ -12,6 +16,7 @@ not yet written out is lost when the power goes. So it is with the SQLite ledger
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import secrets
 import struct
@@ -38,7 +43,8 @@ _SUFFIX = ".journal"
 _MAGIC = b"radusage1\n"
 """Begins every segment. The number changes with the fields of a row."""
 _FRAME = struct.Struct("<II")
-"""Before each row: its length in bytes, with `_VOID` where it no longer counts, and its CRC-32."""
+"""Before each row: its length in bytes, with `_VOID` where it no longer counts, and its CRC-32.
+A length of 0 is the end."""
 _VOID = 1 << 31
 _FLAGS = os.O_RDWR | os.O_CLOEXEC if AVAILABLE else 0
 _RETRY_S = 5.0
@@ -46,15 +52,16 @@ _RETRY_S = 5.0
 
 
 class Segment:
-    """One file of a journal, open and locked by this process."""
+    """One file of a journal, open and locked by this process; mapped where it is written."""
 
-    __slots__ = ("_fd", "outstanding", "path", "sealed", "size", "spilled")
+    __slots__ = ("_fd", "_map", "outstanding", "path", "sealed", "size", "spilled")
 
-    def __init__(self, path: Path, fd: int, size: int) -> None:
+    def __init__(self, path: Path, fd: int, room: int = 0) -> None:
         self.path = path
         self._fd = fd
-        self.size = size
-        """Bytes."""
+        self._map = mmap.mmap(fd, room) if room else None
+        self.size = 0
+        """Bytes that were written."""
         self.outstanding = 0
         """Rows of it that somebody holds in memory and has not released."""
         self.sealed = False
@@ -63,17 +70,16 @@ class Segment:
         """Whether it has rows that nobody holds in memory."""
 
     def append(self, frame: bytes) -> None:
-        """Add bytes. Raises `OSError`, after which the segment takes no more."""
-        at = self.size
-        self.size += len(frame)
-        written = os.pwrite(self._fd, frame, at)
-        if written != len(frame):
-            raise OSError(f"{written} of {len(frame)} bytes were written")
+        """Add bytes, for which there has to be room."""
+        assert self._map is not None
+        end = self.size + len(frame)
+        self._map[self.size : end] = frame
+        self.size = end
 
     def void(self, at: int) -> None:
-        """Mark the row that begins at a byte as one that no longer counts. Raises `OSError`."""
-        (length,) = struct.unpack("<I", os.pread(self._fd, 4, at))
-        os.pwrite(self._fd, struct.pack("<I", length | _VOID), at)
+        """Mark the row that begins at a byte as one that no longer counts."""
+        assert self._map is not None
+        self._map[at + 3] |= _VOID >> 24
 
     def rows(self) -> tuple[list[UsageRow], int]:
         """Its rows, the latest first, and the bytes at its end that are none.
@@ -82,10 +88,10 @@ class Segment:
         """
         data = self.path.read_bytes()
         if not data.startswith(_MAGIC):
-            return [], len(data)
+            return [], len(data.rstrip(b"\0"))
         rows, end = _unframed(data, len(_MAGIC))
         rows.reverse()
-        return rows, len(data) - end
+        return rows, len(data[end:].rstrip(b"\0"))
 
     def set_aside(self) -> Path:
         """Keep a file that can't be read, under a name that nobody looks for; the new path."""
@@ -103,6 +109,9 @@ class Segment:
     def close(self) -> None:
         """Let go of the file, and of its lock."""
         fd, self._fd = self._fd, -1
+        mapped, self._map = self._map, None
+        if mapped is not None:
+            mapped.close()
         if fd >= 0:
             os.close(fd)
 
@@ -126,7 +135,7 @@ class Journal:
         self,
         folder: Path,
         *,
-        segment_bytes: int = 4 * 1024 * 1024,
+        segment_bytes: int = 1024 * 1024,
         max_bytes: int = 256 * 1024 * 1024,
         clock: Clock = time.monotonic,
         on_change: Callable[[OSError | None], object] = lambda error: None,
@@ -158,13 +167,15 @@ class Journal:
             return None
         payload = self._encode(row)
         frame = _FRAME.pack(len(payload), crc32(payload)) + payload
-        try:
-            segment = self._segment(len(frame))
-            entry = Entry(segment, segment.size)
-            segment.append(frame)
-        except OSError as error:
-            self._failed(error)
-            return None
+        segment = self._current
+        if segment is None or segment.size + len(frame) > self._segment_bytes:
+            try:
+                segment = self._next(len(frame))
+            except OSError as error:
+                self._failed(error)
+                return None
+        entry = Entry(segment, segment.size)
+        segment.append(frame)
         segment.outstanding += 1
         if not self.available:
             self.available, self._retry_at = True, 0.0
@@ -185,8 +196,7 @@ class Journal:
 
     def void(self, entry: Entry) -> None:
         """Another entry says the same row anew: this one no longer counts."""
-        with contextlib.suppress(OSError):
-            entry.segment.void(entry.at)
+        entry.segment.void(entry.at)
         self.release(entry)
 
     def seal_spilled(self) -> None:
@@ -216,16 +226,16 @@ class Journal:
         for segment in self._sealed:
             segment.close()
 
-    def _segment(self, room: int) -> Segment:
-        current = self._current
-        if current is not None:
-            if current.size + room <= self._segment_bytes:
-                return current
-            self._seal(current)
-        if sum(each.size for each in self._sealed) + self._segment_bytes > self._max_bytes:
+    def _next(self, room: int) -> Segment:
+        """The segment after the current one. Raises `OSError`."""
+        if self._current is not None:
+            self._seal(self._current)
+        if len(_MAGIC) + room > self._segment_bytes:
+            raise OSError(f"a row of {room} bytes is too long")
+        if (len(self._sealed) + 1) * self._segment_bytes > self._max_bytes:
             raise OSError(f"the journal has its {self._max_bytes} bytes")
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._current = _create(self.folder)
+        self._current = _create(self.folder, self._segment_bytes)
         return self._current
 
     def _seal(self, segment: Segment) -> None:
@@ -239,9 +249,6 @@ class Journal:
         (self.spilled if segment.spilled else self.finished).append(segment)
 
     def _failed(self, error: OSError) -> None:
-        # What follows a half-written row would be lost with it, so the segment ends there.
-        if self._current is not None:
-            self._seal(self._current)
         self._retry_at = self._clock() + _RETRY_S
         if self.available:
             self.available = False
@@ -257,7 +264,7 @@ def _unframed(data: bytes, at: int) -> tuple[list[UsageRow], int]:
         start = at + _FRAME.size
         end = start + (length & ~_VOID)
         payload = data[start:end]
-        if end > len(data) or crc32(payload) != checksum:
+        if not length or end > len(data) or crc32(payload) != checksum:
             break
         if not length & _VOID:
             try:
@@ -268,23 +275,25 @@ def _unframed(data: bytes, at: int) -> tuple[list[UsageRow], int]:
     return rows, at
 
 
-def _create(folder: Path) -> Segment:
-    """A new segment, locked. Raises `OSError`."""
+def _create(folder: Path, size: int) -> Segment:
+    """A new segment of a size, locked. Raises `OSError`."""
     while True:
         # Names sort by age, to the microsecond, and two processes never choose the same.
         name = f"{time.time_ns() // 1000:016d}-{secrets.token_hex(4)}{_SUFFIX}"
         path = folder / name
         fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        segment = Segment(path, fd, 0)
         try:
             # Another process that looks for segments may have taken it before its lock was ours.
             if _lock(fd, path):
+                os.posix_fallocate(fd, 0, size)
+                segment = Segment(path, fd, size)
                 segment.append(_MAGIC)
                 return segment
         except OSError:
-            segment.remove()
+            path.unlink(missing_ok=True)
+            os.close(fd)
             raise
-        segment.close()
+        os.close(fd)
 
 
 def _take(path: Path) -> Segment | None:
@@ -293,7 +302,7 @@ def _take(path: Path) -> Segment | None:
         fd = os.open(path, _FLAGS)
     except OSError:
         return None
-    segment = Segment(path, fd, os.fstat(fd).st_size)
+    segment = Segment(path, fd)
     try:
         if _lock(fd, path):
             return segment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -130,7 +131,8 @@ def test_a_row_half_written_costs_only_itself(tmp_path: Path, cut: int) -> None:
         journal.append(each)
     journal.close()
     (path,) = files(tmp_path / "j")
-    path.write_bytes(path.read_bytes()[:-cut])
+    written_bytes = path.read_bytes().rstrip(b"\0")
+    path.write_bytes(written_bytes[:-cut] + bytes(100))
     (segment,) = Journal(tmp_path / "j").adopt()
     rows, rest = segment.rows()
     assert rows == whole[::-1]
@@ -141,12 +143,12 @@ def test_other_bytes_are_no_rows(tmp_path: Path) -> None:
     """Another version's file, and one whose bytes have changed, give no row that nobody wrote."""
     folder = tmp_path / "j"
     folder.mkdir()
-    (folder / "1.journal").write_bytes(b"radusage0\n" + bytes(40))
+    (folder / "1.journal").write_bytes(b"radusage0\n" + bytes(40) + b"row")
     journal = Journal(folder)
     journal.append(row())
     journal.close()
     changed = files(folder)[0] if files(folder)[0].name != "1.journal" else files(folder)[1]
-    data = bytearray(changed.read_bytes())
+    data = bytearray(changed.read_bytes().rstrip(b"\0"))
     data[-5] ^= 1
     changed.write_bytes(bytes(data))
     for segment in Journal(folder).adopt():
@@ -177,22 +179,37 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(tmp_path: Path) 
     assert told[1:] == [None]
 
 
-def test_a_full_disk_in_the_middle_of_a_row(
+def test_a_full_disk_is_found_before_a_row_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is written after it goes to another file, where it can be read."""
+    """A segment has its room from the beginning, or it is not begun, and leaves no file."""
     now = [0.0]
-    journal = Journal(tmp_path / "j", clock=lambda: now[0])
+    journal = Journal(tmp_path / "j", segment_bytes=300, clock=lambda: now[0])
     before, after = row("before"), row("after")
     journal.append(before)
-    write = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:11], at))
-    assert journal.append(row("lost")) is None
-    monkeypatch.setattr(os, "pwrite", write)
+
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        assert [journal.append(row()) for _ in range(3)].count(None) >= 2
+        assert not journal.available
+    (only,) = files(tmp_path / "j")
+    assert only.stat().st_size == 300
     now[0] = 5.0
     assert journal.append(after) is not None
     journal.close()
-    assert left(tmp_path / "j") == [after, before]
+    assert {after.usage_id, before.usage_id} <= {each.usage_id for each in left(tmp_path / "j")}
+
+
+def test_a_row_longer_than_a_segment_is_in_memory_only(tmp_path: Path) -> None:
+    """It has no room anywhere, and does no harm to those that have."""
+    now = [0.0]
+    journal = Journal(tmp_path / "j", segment_bytes=300, clock=lambda: now[0])
+    assert journal.append(row("x" * 400)) is None
+    now[0] = 5.0
+    assert journal.append(row()) is not None
 
 
 def test_its_size_is_bounded(tmp_path: Path) -> None:

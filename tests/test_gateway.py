@@ -146,7 +146,14 @@ def test_a_prefix_is_served_beside_the_data_plane() -> None:
             await send({"type": "http.response.body", "body": b""})
 
         app = Gateway(ok, paths={"/health": ok}, below={"/v0/x/": below}, drain=Drain())
-        paths = {"/v0/x/": 202, "/v0/x/a/b": 202, "/v0/x": 200, "/v0/y": 200, "/health": 200}
+        paths = {
+            "/v0/x/a": 202,
+            "/v0/x/a/b/": 202,
+            "/v0/x/": 200,
+            "/v0/x": 200,
+            "/v0/y": 200,
+            "/health": 200,
+        }
         for path, status in paths.items():
             for root_path in ("", "/ai"):
                 scope = http_scope(path, root_path=root_path)

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from radgateway.asgi import ASGIApp, Layer
 from radgateway.composition import compose
-from radgateway.config.schema import GatewayConfig, ProviderConfig
+from radgateway.config.providers import ProviderConfig
+from radgateway.config.schema import GatewayConfig
 from radgateway.operations.fault_switch import FaultSwitch
 from radgateway.provider.adaptive_limit import AdaptiveLimit
 from radgateway.provider.breaker import CircuitBreaker

@@ -3,20 +3,22 @@
 from radgateway.config.jwt import JwtConfig
 from radgateway.config.load import Source, default_config, load_config, resolve_secrets
 from radgateway.config.problems import ConfigError, Problem
-from radgateway.config.schema import (
-    AdminKeyConfig,
-    AdmissionConfig,
+from radgateway.config.providers import (
     CandidateConfig,
-    GatewayConfig,
-    KeyConfig,
-    LimitsConfig,
     ModelConfig,
     PriceConfig,
     ProviderConfig,
+    TimeoutsConfig,
+)
+from radgateway.config.schema import (
+    AdminKeyConfig,
+    AdmissionConfig,
+    GatewayConfig,
+    KeyConfig,
+    LimitsConfig,
     ServerConfig,
     StorageConfig,
     TelemetryConfig,
-    TimeoutsConfig,
     TracingConfig,
     UpstreamConfig,
 )

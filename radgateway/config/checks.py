@@ -9,8 +9,10 @@ from itertools import chain
 
 from radgateway.config.jwt import SOURCES, JwtConfig
 from radgateway.config.problems import Path, nearest, shown
-from radgateway.config.schema import MODEL, NAME, GatewayConfig, ModelConfig, ProviderConfig
+from radgateway.config.providers import ModelConfig, ProviderConfig
+from radgateway.config.schema import GatewayConfig
 from radgateway.config.secrets import Dsn, Secret
+from radgateway.config.values import MODEL, NAME
 from radgateway.inbound.bearer_tokens import SECRET_MIN_BYTES
 from radgateway.inbound.compact_jwt import looks_like_token
 

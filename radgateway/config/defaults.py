@@ -16,9 +16,9 @@ from typing import Any
 
 from radgateway.config import original
 from radgateway.config.problems import Report
-from radgateway.config.schema import DAY_S
 from radgateway.config.secrets import Secret
 from radgateway.config.tree import Node, from_values
+from radgateway.config.values import DAY_S
 
 
 def _row(log_level: str, *, metrics: bool, tracing: bool) -> Mapping[str, Any]:

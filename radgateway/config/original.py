@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
 from radgateway.config.problems import Report
-from radgateway.config.schema import VENDOR_URLS
+from radgateway.config.providers import VENDOR_URLS
 from radgateway.config.secrets import Dsn, Secret
 from radgateway.config.tree import Node, is_null
 

@@ -1,9 +1,10 @@
 """The configuration as a tree of frozen values: every key there is, its unit, range and default.
 
-This is the one list of keys. The YAML file, the environment (`RADGATEWAY_` and the path joined by
-`__`) and `check-config` are all derived from these fields, so none can know a key another lacks.
-A field's name is its key. Defaults here are those of a value built in code; a file or the
-environment starts from the matrix in `defaults.py`. A `ValueError` starts with the field's name.
+This is the one list of keys, with the sections that have a module of their own. The YAML file, the
+environment (`RADGATEWAY_` and the path joined by `__`) and `check-config` are all derived from
+these fields, so none can know a key another lacks. A field's name is its key. Defaults here are
+those of a value built in code; a file or the environment starts from the matrix in `defaults.py`.
+A `ValueError` starts with the field's name.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Literal
-from urllib.parse import urlsplit
 
 from radgateway.config.jwt import JwtConfig
-from radgateway.config.secrets import Dsn, Secret, has_user_info, masked_url
+from radgateway.config.providers import ModelConfig, ProviderConfig
+from radgateway.config.secrets import Dsn, Secret
+from radgateway.config.values import DAY_S, HOST_PORT, NAME, http_url, matches, within
 from radgateway.exchange import Priority
 from radgateway.inbound.limit_set import (
     INPUT_TOKENS,
@@ -27,62 +28,10 @@ from radgateway.inbound.limit_set import (
     LimitSet,
     check_rates,
 )
-from radgateway.provider.adaptive_limit import AdaptiveConfig
-from radgateway.provider.circuit.config import BreakerConfig
-from radgateway.provider.faults import Faults
-from radgateway.provider.probe import ProbeConfig
-from radgateway.routing.hedge import HedgeConfig
-from radgateway.routing.models import StrategyName
 from radgateway.routing.retry_budget import RetryBudgetConfig
-from radgateway.upstream.interface import Timeouts
 
 Environment = Literal["local", "alpha", "staging", "production"]
 LogLevel = Literal["debug", "info", "warn", "error"]
-ProviderKind = Literal["openai", "anthropic", "gemini", "mock"]
-
-VENDOR_URLS: Mapping[str, str] = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-    "gemini": "https://generativelanguage.googleapis.com",
-}
-"""Where each kind's own vendor is; the default of `base_url`."""
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
-MODEL = re.compile(r"[!-~]{1,256}")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
-DAY_S = 86_400.0
-
-
-def _within(owner: object, names: str, low: float, high: float, *, over: bool = False) -> None:
-    """Refuse values outside a range; `over` leaves its lower end out. None is never refused."""
-    for name in names.split():
-        value = getattr(owner, name)
-        if value is None:
-            continue
-        if not low <= value <= high or (over and value == low):
-            least = f"{'over' if over else 'at least'} {low:.0f}"
-            raise ValueError(f"{name} must be {least} and at most {high:.0f}, not {value}")
-
-
-def _matches(owner: object, name: str, pattern: re.Pattern[str], what: str) -> None:
-    value: str = getattr(owner, name)
-    if not pattern.fullmatch(value):
-        raise ValueError(f"{name} must be {what}")
-
-
-def _http_url(name: str, url: str) -> None:
-    """Refuse what is not an absolute http or https URL, or would carry a secret in the open."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not MODEL.fullmatch(url):
-        found = f", not {masked_url(url)!r}" if "://" in url else ""
-        raise ValueError(f"{name} must be an http:// or https:// URL{found}")
-    if has_user_info(url) or parts.query or parts.fragment:
-        raise ValueError(f"{name} must not carry a user, a query or a fragment; use headers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +56,10 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[!-~]{1,255}", self.host):
             raise ValueError("host must be an address or a host name")
-        _within(self, "port", 0, 65_535)
-        _within(self, "drain_timeout_s stream_drain_timeout_s drain_delay_s", 0, DAY_S)
-        _within(self, "max_body_bytes", 1024, 1024**3)
-        _within(self, "body_timeout_s", 0, DAY_S, over=True)
+        within(self, "port", 0, 65_535)
+        within(self, "drain_timeout_s stream_drain_timeout_s drain_delay_s", 0, DAY_S)
+        within(self, "max_body_bytes", 1024, 1024**3)
+        within(self, "body_timeout_s", 0, DAY_S, over=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +88,10 @@ class KeyConfig:
     """Count and report all of these, and refuse nobody for them."""
 
     def __post_init__(self) -> None:
-        _matches(self, "name", NAME, "up to 64 letters, digits and _.@-")
+        matches(self, "name", NAME, "up to 64 letters, digits and _.@-")
         for kind, name in _KEY_LIMITS.items():
             check_rates(kind, name, getattr(self, name))
-        _within(self, "max_concurrency", 1, 1_000_000)
+        within(self, "max_concurrency", 1, 1_000_000)
 
     @property
     def limit_set(self) -> LimitSet:
@@ -177,165 +126,7 @@ class AdminKeyConfig:
     """What the caller sends."""
 
     def __post_init__(self) -> None:
-        _matches(self, "name", NAME, "up to 64 letters, digits and _.@-")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeoutsConfig:
-    """The clocks of one call to a provider, in seconds. None stops, so that no wait is endless."""
-
-    connect_s: float = 2.0
-    """TCP and TLS; a reachable host answers in milliseconds."""
-    pool_s: float = 1.0
-    """Waiting for a free connection; longer means the pool is too small."""
-    first_byte_s: float = 30.0
-    """To the response's start, for a stream its first event."""
-    answer_s: float | None = None
-    """The same for a request that does not stream, whose first byte comes with its last token.
-    None is `first_byte_s`; where a file sets neither of the two, only `total_s` bounds it."""
-    idle_s: float = 30.0
-    """Between two chunks of a response."""
-    total_s: float = 600.0
-    """The whole call; the longest generation worth paying for."""
-
-    def __post_init__(self) -> None:
-        names = "connect_s pool_s first_byte_s answer_s idle_s total_s"
-        _within(self, names, 0, DAY_S, over=True)
-
-    @property
-    def clocks(self) -> Timeouts:
-        """The same, as `Deadline` and the upstream clients take it."""
-        return Timeouts(
-            connect_s=self.connect_s,
-            pool_s=self.pool_s,
-            first_byte_s=self.first_byte_s,
-            answer_s=self.answer_s,
-            idle_s=self.idle_s,
-            total_s=self.total_s,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderConfig:
-    """A vendor's endpoint with one credential, and what protects it and us."""
-
-    kind: ProviderKind
-    """The API it speaks: openai (any OpenAI-compatible server), anthropic, gemini or mock."""
-    base_url: str | None = None
-    """http or https; the vendor's own by default. A mock has none."""
-    api_key: Secret | None = None
-    """The credential; needed at the vendor's own address, optional elsewhere."""
-    headers: Mapping[str, Secret] = field(default_factory=dict)
-    """Sent with every request, over the caller's; values may be references."""
-    ca_file: str | None = None
-    """A PEM file of authorities to trust instead of the system's."""
-    include_usage: bool = True
-    """Ask for the usage of streams; off for servers that refuse `stream_options`."""
-    max_concurrency: int | None = 200
-    """Calls in progress at once, at least 1; null for no bulkhead."""
-    adaptive: AdaptiveConfig | None = None
-    """How far `max_concurrency` falls while the provider is overloaded; null for never. Off, as
-    it turns a provider's own 429, which says when to return, into a refusal of ours."""
-    timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
-    breaker: BreakerConfig | None = field(default_factory=BreakerConfig)
-    """When to stop calling it; null for no breaker."""
-    probe: ProbeConfig | None = None
-    """Whether it is asked if it is there, which costs no tokens; off, as traffic tells more."""
-    faults: Faults | None = None
-    """Faults to inject on purpose; refused in production, where they can only be armed."""
-    latency_ms: float = field(default=0.0, metadata={"kind": "mock"})
-    """Milliseconds a mock waits before it answers."""
-    tokens_per_s: float = field(default=0.0, metadata={"kind": "mock"})
-    """Rate of a mock's streams; 0 is as fast as it goes."""
-    error_ratio: float = field(default=0.0, metadata={"kind": "mock"})
-    """Share of requests a mock answers with an error, 0 to 1."""
-
-    def __post_init__(self) -> None:
-        mock = self.kind == "mock"
-        if self.base_url is None and not mock:
-            object.__setattr__(self, "base_url", VENDOR_URLS[self.kind])
-        if self.base_url is not None and not mock:
-            _http_url("base_url", self.base_url)
-        for name in ("base_url", "api_key", "ca_file", "probe") if mock else ():
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} has no meaning for a mock, which calls nobody")
-        for name in () if mock else ("latency_ms", "tokens_per_s", "error_ratio"):
-            if getattr(self, name):
-                raise ValueError(f"{name} is for a mock only; to spoil a real one use faults")
-        for name in self.headers:
-            if not _HEADER.fullmatch(name) or name.lower() in ("host", "content-length"):
-                raise ValueError(f"headers can't set {name!r}")
-        _within(self, "max_concurrency", 1, 1_000_000)
-        if self.adaptive is not None and self.max_concurrency is None:
-            raise ValueError("adaptive needs max_concurrency, which is its ceiling")
-        _within(self, "latency_ms", 0, DAY_S * 1000)
-        _within(self, "tokens_per_s", 0, 1e9)
-        _within(self, "error_ratio", 0, 1)
-
-    @property
-    def at_vendor(self) -> bool:
-        """Whether this is the vendor itself, and not a server that speaks its language."""
-        return (self.base_url or "").rstrip("/") == VENDOR_URLS.get(self.kind)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceConfig:
-    """USD per million tokens, exactly as written."""
-
-    input: Decimal
-    """Of the prompt."""
-    output: Decimal
-    """Of the answer."""
-
-    def __post_init__(self) -> None:
-        _within(self, "input output", 0, 1_000_000)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateConfig:
-    """A provider and the model on it that may serve a request."""
-
-    provider: str
-    """A name under `providers`."""
-    model: str = "*"
-    """The provider's name for the model; `*` is the name the caller asked for."""
-    weight: float = 100.0
-    """Order under `priority`, share under `weighted` and `sticky`; over 0."""
-    price: PriceConfig | None = None
-    """None where unknown, which is not free."""
-
-    def __post_init__(self) -> None:
-        _matches(self, "model", MODEL, "visible ASCII without spaces, at most 256 characters")
-        _within(self, "weight", 0, 1e9, over=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """How one model, or all whose names fit a wildcard, is served."""
-
-    candidates: tuple[CandidateConfig, ...]
-    """At least one."""
-    strategy: StrategyName = "priority"
-    """priority, weighted, least_latency, least_cost or sticky."""
-    aliases: tuple[str, ...] = ()
-    """Other names callers may use."""
-    hedge: HedgeConfig | None = None
-    """Give a request that is late to the next candidate too; None for never."""
-    limits: LimitSet | None = None
-    """What all callers together may spend on it."""
-    max_open_ratio: float | None = None
-    """Share of its providers, over 0 to 1, whose breakers may be open at once; null is all but
-    one, 1 lets all of them open."""
-
-    def __post_init__(self) -> None:
-        if not self.candidates:
-            raise ValueError("candidates must hold at least one")
-        if self.hedge is not None and len(self.candidates) < 2:
-            raise ValueError("hedge needs a second candidate to go to")
-        _within(self, "max_open_ratio", 0, 1, over=True)
-        for alias in self.aliases:
-            if not MODEL.fullmatch(alias):
-                raise ValueError("aliases must be visible ASCII without spaces")
+        matches(self, "name", NAME, "up to 64 letters, digits and _.@-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,9 +153,9 @@ class LimitsConfig:
     1 to 3600. Requests in progress are renewed three times in that time."""
 
     def __post_init__(self) -> None:
-        _within(self, "storage_timeout_s", 0, 60, over=True)
-        _within(self, "replicas", 1, 10_000)
-        _within(self, "lease_s", 1, 3600)
+        within(self, "storage_timeout_s", 0, 60, over=True)
+        within(self, "replicas", 1, 10_000)
+        within(self, "lease_s", 1, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,10 +173,10 @@ class AdmissionConfig:
     never. A request has some five turns of the loop, so this adds over a second to each."""
 
     def __post_init__(self) -> None:
-        _within(self, "max_concurrency", 1, 1_000_000)
-        _within(self, "max_queue", 0, 1_000_000)
-        _within(self, "max_wait_s", 0, 3600)
-        _within(self, "max_lag_s", 0, 60, over=True)
+        within(self, "max_concurrency", 1, 1_000_000)
+        within(self, "max_queue", 0, 1_000_000)
+        within(self, "max_wait_s", 0, 3600)
+        within(self, "max_lag_s", 0, 60, over=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,7 +189,7 @@ class KeepaliveConfig:
     """Also before the answer has begun. The status is then 200 whatever comes of it."""
 
     def __post_init__(self) -> None:
-        _within(self, "interval_s", 0, 3600, over=True)
+        within(self, "interval_s", 0, 3600, over=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,8 +204,8 @@ class UpstreamConfig:
     """Seconds an idle connection is kept; shorter than what servers allow (nginx: 75)."""
 
     def __post_init__(self) -> None:
-        _within(self, "max_connections", 1, 65_535)
-        _within(self, "keepalive_expiry_s", 0, 3600)
+        within(self, "max_connections", 1, 65_535)
+        within(self, "keepalive_expiry_s", 0, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -455,9 +246,9 @@ class TracingConfig:
     """Share of traces begun here that are recorded, 0 to 1."""
 
     def __post_init__(self) -> None:
-        if not _HOST_PORT.fullmatch(self.otlp_endpoint):
-            _http_url("otlp_endpoint", self.otlp_endpoint)
-        _within(self, "sampling_rate", 0, 1)
+        if not HOST_PORT.fullmatch(self.otlp_endpoint):
+            http_url("otlp_endpoint", self.otlp_endpoint)
+        within(self, "sampling_rate", 0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from minting import CLAIMS, NOW, Clock, encoded, sign, token
 
-from radgateway.config.schema import NAME
+from radgateway.config.values import NAME
 from radgateway.exchange import Principal
 from radgateway.inbound.bearer_tokens import (
     KNOWN_MAX,

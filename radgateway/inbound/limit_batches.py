@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from radgateway.task_end import end_task
+
 Q = TypeVar("Q")
 
 _IN_FLIGHT = 8
@@ -61,6 +63,10 @@ class Batches(Generic[Q]):
         while self._under_way:
             await asyncio.wait(self._under_way)
             await asyncio.sleep(0)
+
+    async def aclose(self) -> None:
+        """End what is under way. Nobody waits for it any more, and what it took expires."""
+        await asyncio.gather(*(end_task(task) for task in self._under_way))
 
     def _send(self) -> None:
         if self._loop is None or len(self._under_way) >= _IN_FLIGHT:

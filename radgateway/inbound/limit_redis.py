@@ -84,6 +84,11 @@ class RedisStore:
             self.keeper.hold(verdict.hold)
         return verdict
 
+    async def aclose(self) -> None:
+        """Leave the server alone, and write what is still to be settled."""
+        await self._batches.aclose()
+        await self.keeper.aclose()
+
     async def _ask(self, questions: Sequence[_Question]) -> Sequence[Any]:
         """The script's answer to each, or the exception it came to."""
         calls = [(self._keys(q.limits), self._arguments(q)) for q in questions]

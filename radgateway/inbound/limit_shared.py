@@ -78,7 +78,7 @@ class SharedLedger:
     async def aclose(self) -> None:
         """Write what is still to be settled."""
         if isinstance(self._store, RedisStore):
-            await self._store.keeper.aclose()
+            await self._store.aclose()
 
     def _turn(self, *, failing: bool, reason: str) -> None:
         changed, self._failing = failing != self._failing, failing

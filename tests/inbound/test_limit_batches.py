@@ -113,3 +113,27 @@ def test_an_answer_for_somebody_who_left_is_handed_on() -> None:
         assert server.batches == [[5, 6]]
 
     run_virtual(story())
+
+
+def test_closing_leaves_nothing_under_way() -> None:
+    """A question that hangs must not outlive its connection, nor the event loop."""
+
+    async def story() -> None:
+        ended: list[bool] = []
+
+        async def hang(questions: Sequence[int]) -> Sequence[Any]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(True)
+            return []
+
+        batches: Batches[int] = Batches(hang, lambda question, answer: None, timeout_s=60)
+        asking = asyncio.create_task(batches.answer(1))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await batches.aclose()
+        assert ended == [True]
+
+    run_virtual(story())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from weakref import ref
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -63,7 +64,9 @@ class ResponseWriter:
     __slots__ = ("_chunked", "_cycle", "_head", "_left")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
+        # Weak, as the cycle has us: a circle would be left to the garbage collector at every
+        # request. uvicorn's task has the cycle for as long as the app runs.
+        self._cycle = ref(cycle)
         self._head = b""
         self._chunked = False
         self._left: int | None = None
@@ -71,7 +74,9 @@ class ResponseWriter:
 
     async def send(self, message: Message) -> None:
         """Take one message of the response."""
-        cycle = self._cycle
+        cycle = self._cycle()
+        if cycle is None:
+            return  # the request is long over
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
         if cycle.disconnected:
@@ -84,16 +89,15 @@ class ResponseWriter:
                 )
             cycle.response_started = True
             cycle.waiting_for_100_continue = False
-            self._begin(message["status"], message.get("headers", ()))
+            self._begin(cycle, message["status"], message.get("headers", ()))
         elif cycle.response_complete:
             raise RuntimeError(f"Unexpected ASGI message {kind!r} after the response's end.")
         elif kind != "http.response.body":
             raise RuntimeError(f"Expected ASGI message 'http.response.body', but got {kind!r}.")
         else:
-            self._part(message.get("body", b""), message.get("more_body", False))
+            self._part(cycle, message.get("body", b""), message.get("more_body", False))
 
-    def _begin(self, status: int, headers: Any) -> None:
-        cycle = self._cycle
+    def _begin(self, cycle: RequestResponseCycle, status: int, headers: Any) -> None:
         lines = [STATUS_LINE[status][:-2]]
         framed = closes = False
         fields = 0
@@ -123,8 +127,7 @@ class ResponseWriter:
             raise RuntimeError("Invalid HTTP header value.")
         self._head = head
 
-    def _part(self, body: bytes, more: bool) -> None:
-        cycle = self._cycle
+    def _part(self, cycle: RequestResponseCycle, body: bytes, more: bool) -> None:
         head, self._head = self._head, b""
         if cycle.scope["method"] == "HEAD":
             body, self._left = b"", None

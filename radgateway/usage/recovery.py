@@ -61,7 +61,13 @@ class Recovery:
         await end_task(self._adoption)
 
     async def _adopt(self) -> None:
-        segments = await self._run(self._journal.adopt)
+        looking = asyncio.get_running_loop().run_in_executor(self._executor, self._journal.adopt)
+        try:
+            segments = await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            # The thread goes on, and what it locks would be nobody's until the process ends.
+            looking.add_done_callback(_let_go)
+            raise
         rows = 0
         try:
             while segments:
@@ -106,3 +112,9 @@ class Recovery:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _let_go(looked: asyncio.Future[list[Segment]]) -> None:
+    if not looked.cancelled() and looked.exception() is None:
+        for segment in looked.result():
+            segment.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from radgateway.exchange import Exchange
-from radgateway.usage.journal import Journal
+from radgateway.usage.journal import Journal, Segment
 from radgateway.usage.ledger import LedgerUnavailable, MemoryLedger, SQLiteLedger
 from radgateway.usage.row import UsageRow, row_of
 from radgateway.usage.writer import UsageWriter, UsageWriterConfig
@@ -388,3 +388,32 @@ def test_a_correction_that_finds_no_disk_leaves_the_row_as_it_was(
         await writer.aclose()
 
     asyncio.run(run())
+
+
+def test_a_close_while_it_looks_for_rows_leaves_them_to_the_next(tmp_path: Path) -> None:
+    """What the thread finds after the close is let go of, in this process too."""
+    left = row()
+    before = Journal(tmp_path / "j")
+    before.append(left)
+    before.close()
+    goes_on = threading.Event()
+
+    class Slow(Journal):
+        def adopt(self) -> list[Segment]:
+            assert goes_on.wait(5)
+            return super().adopt()
+
+    async def run() -> None:
+        writer = UsageWriter(MemoryLedger(), QUICK, journal=Slow(tmp_path / "j"))
+        writer.start()
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(writer.aclose())
+        await asyncio.sleep(0.02)
+        goes_on.set()
+        await closing
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    (segment,) = Journal(tmp_path / "j").adopt()
+    assert segment.rows()[0] == [left]
+    segment.remove()

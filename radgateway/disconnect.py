@@ -87,8 +87,11 @@ class DisconnectWatch:
     ) -> bool:
         if self._timer is not None:
             self._timer.remove(self)
-        if self._watcher is not None:
-            self._watcher.cancel()
+        # Let go of, as it has us: in a traceback, once it is cancelled. A circle of all that a
+        # request is made of would be left to the garbage collector.
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.cancel()
         if not self._fired:
             return False
         ours = self._task.uncancel() <= self._before

@@ -16,8 +16,11 @@ LIMIT_S = 10.0
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, lifespan: str = "on") -> AsyncIterator[str]:
-    """Serve an app on a free port of this machine for as long as the block runs; gives its URL."""
+async def serving(app: ASGIApp, lifespan: str = "on", http: Any = "auto") -> AsyncIterator[str]:
+    """Serve an app on a free port of this machine for as long as the block runs; gives its URL.
+
+    `http` is the protocol, as uvicorn takes it.
+    """
     settings = uvicorn.Config(
         app,
         host="127.0.0.1",
@@ -25,6 +28,7 @@ async def serving(app: ASGIApp, lifespan: str = "on") -> AsyncIterator[str]:
         log_config=None,
         access_log=False,
         lifespan=lifespan,  # type: ignore[arg-type]
+        http=http,
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(settings)

@@ -126,7 +126,7 @@ def test_rows_that_go_elsewhere_are_missed_in_postgresql() -> None:
     elsewhere = {"storage.usage": "memory://"}
     report = report_of("database-postgres", settings=elsewhere, limits={"caught_up_s": 0.1})
     missed = [f"answered requests without a row, {when}" for when in ("hung", "down")]
-    assert failing(report) == missed
+    assert set(missed) <= set(failing(report))
     assert report.exit_code == 1
 
 

@@ -251,7 +251,7 @@ def test_a_lost_storage_is_seen(
     async def story(valkey: Valkey) -> None:
         gateway = create_gateway(
             with_limits(limits=["100/hour"], token_limits=["9000/hour"], max_concurrency=9)
-            | {"limits": {"on_storage_failure": policy}}
+            | {"limits": {"on_storage_failure": policy, "storage_timeout_s": 2}}
             | {"storage": {"usage": "memory://", "limits": valkey.uri}}
         )
         assert (await ask(gateway)).status == 200

@@ -23,6 +23,8 @@ def _replica(sandbox: Sandbox, lab: Lab, limits: str) -> dict[str, Any]:
         "providers": {"mock": mock},
         "models": {"m": {"candidates": [{"provider": "mock"}]}},
         "storage": {"usage": "memory://", "limits": limits},
+        # What is asked is whether the shared count holds, and not whether this machine is busy.
+        "limits": {"storage_timeout_s": 2},
     }
 
 

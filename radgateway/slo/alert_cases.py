@@ -192,10 +192,10 @@ def _capacity(settings: Settings) -> Iterator[Case]:
     labels = f'job="{settings.job}",instance="a"'
     where = {"job": settings.job, "instance": "a"}
 
-    def memory(used: int) -> tuple[Series, ...]:
+    def memory(used: int, most: int = 1000) -> tuple[Series, ...]:
         return (
             Series(f"process_resident_memory_bytes{{{labels}}}", f"{used}x20"),
-            Series(f"rad_gateway_memory_limit_bytes{{{labels}}}", "1000x20"),
+            Series(f"rad_gateway_memory_limit_bytes{{{labels}}}", f"{most}x20"),
         )
 
     yield Case(
@@ -204,18 +204,17 @@ def _capacity(settings: Settings) -> Iterator[Case]:
         alert="HighMemoryUsage",
         checks=(Check("4m"), Check("5m", (Fired(where, Decimal("0.801")),))),
     )
-    yield Case(
-        name="HighMemoryUsage: at its threshold is silent",
-        series=memory(800),
-        alert="HighMemoryUsage",
-        checks=(Check("20m"),),
-    )
-    yield Case(
-        name="HighMemoryUsage: without a known limit it is silent",
-        series=memory(801)[:1],
-        alert="HighMemoryUsage",
-        checks=(Check("20m"),),
-    )
+    for series, what in (
+        (memory(800), "at its threshold"),
+        (memory(801)[:1], "without a limit"),
+        (memory(801, 0), "with a limit that is not known"),
+    ):
+        yield Case(
+            name=f"HighMemoryUsage: {what} it is silent",
+            series=series,
+            alert="HighMemoryUsage",
+            checks=(Check("20m"),),
+        )
 
     def pool(used: int, most: int) -> tuple[Series, ...]:
         return (

@@ -259,8 +259,9 @@ def _providers(settings: Settings) -> Iterator[Alert]:
 def _capacity() -> Iterator[Alert]:
     yield Alert(
         name="HighMemoryUsage",
+        # A limit of nothing is one that is not known.
         expr="process_resident_memory_bytes\n"
-        "/ on (job, instance) rad_gateway_memory_limit_bytes > 0.8",
+        "/ on (job, instance) (rad_gateway_memory_limit_bytes > 0) > 0.8",
         hold="5m",
         priority="P3",
         category="infrastructure",

@@ -173,7 +173,8 @@ SPOILED = [
     ("ProviderDegraded", "provider_error_ratio:rate5m > 0.1", "provider_error_ratio:rate5m > 0.11"),
     ("ProviderDegraded", "5..|401|403|408|429", "5.."),
     ("CircuitBreakerOpen", "keep_firing_for: 5m", "keep_firing_for: 1m"),
-    ("HighMemoryUsage", "memory_limit_bytes > 0.8", "memory_limit_bytes >= 0.8"),
+    ("HighMemoryUsage", "> 0.8", ">= 0.8"),
+    ("HighMemoryUsage", "bytes > 0)", "bytes >= 0)"),
     (
         "DBConnectionExhausted",
         "(rad_gateway_db_connections_max > 0)",

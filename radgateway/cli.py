@@ -12,6 +12,7 @@ from pathlib import Path
 from radgateway import __version__
 from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
+from radgateway.slo import command as slo
 
 _DESCRIPTION = "A gateway for AI model APIs."
 _EPILOG = """\
@@ -21,6 +22,7 @@ start here:
   radgateway check-config gateway.yaml     every error with its line, or what would be in force
   radgateway serve --config gateway.yaml
   radgateway chaos run provider-failure    see what happens when a provider fails
+  radgateway slo show                      what is promised, and the alerts that watch it
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """
@@ -72,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
     check.set_defaults(run=_check_config)
     chaos.add_to(commands)
+    slo.add_to(commands)
     return parser
 
 

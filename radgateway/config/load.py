@@ -87,7 +87,7 @@ def _tree(
     if isinstance(source, Mapping):
         given = from_values(source, report)
     elif source is not None:
-        given = _read_file(source)
+        given = read_file(source)
     if is_null(given):
         given = Node({}, given.source, given.line)
     name = _environment_of(given, environ)
@@ -118,7 +118,7 @@ def _environment_of(given: Node, environ: Mapping[str, str]) -> str:
     return name.lower() or "local"
 
 
-def _read_file(source: FilePath | str) -> Node:
+def read_file(source: FilePath | str) -> Node:
     name = str(source)
 
     def failed(message: str, line: int | None = None) -> ConfigError:

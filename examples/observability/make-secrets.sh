@@ -19,12 +19,12 @@ for name in gateway_key gateway_admin_key grafana_admin_password postgres_passwo
     keep "$name" "$(random)"
 done
 # Whom Alertmanager tells is yours to say: put in what belongs there.
-for name in smtp_password \
-    slack_url \
-    pagerduty_team_echo \
+for name in pagerduty_engineering_manager \
     pagerduty_platform_team \
     pagerduty_sre_lead \
-    pagerduty_engineering_manager; do
+    pagerduty_team_echo \
+    slack_url \
+    smtp_password; do
     keep "$name" "not set"
 done
 keep database_url "postgresql://radgateway:$(cat secrets/postgres_password)@postgres:5432/radgateway"

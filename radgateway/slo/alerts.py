@@ -94,7 +94,7 @@ class Alert:
             "description": self.description,
             "action": self.action,
             "respond": RESPONSES[self.priority],
-            "runbook_url": settings.runbook_url(self.runbook),
+            "runbook_url": settings.page_url(f"runbooks/{self.runbook}"),
         }
 
     def as_yaml(self, settings: Settings) -> Value:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-DESCRIPTION = "Make rules, alerts and their tests from the objectives of the service."
+DESCRIPTION = "Make alerts, their tests and dashboards from the objectives of the service."
 _START = """\
 start here:
   radgateway slo show                                    objectives, budgets, thresholds, alerts
@@ -23,10 +23,14 @@ my.yaml may hold as little as the job's name:
   objectives:
     availability: {target: 0.999, window_days: 30}
     first_token_p95: {target: 0.95, below_s: 5, window_days: 7}
+    first_token_p99: {target: 0.99, below_s: 10, window_days: 7}
 """
 _CODES = (
     "exit codes: 0 done, 1 the files differ, 2 objectives that can't be used, or no such folder"
 )
+
+_BEGINNING_BYTES = 1_024
+"""How much of a file is read to see whether it was generated."""
 
 
 def add_to(commands: Any) -> None:
@@ -34,7 +38,7 @@ def add_to(commands: Any) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     slo = commands.add_parser(
         "slo",
-        help="make alerts and their tests from objectives",
+        help="make alerts and dashboards from objectives",
         description=DESCRIPTION,
         epilog=_START,
         formatter_class=raw,
@@ -43,7 +47,8 @@ def add_to(commands: Any) -> None:
     generate = actions.add_parser(
         "generate",
         help="write the pack, or check that it is as it should be",
-        description="Write Prometheus rules, their tests, and Alertmanager's configuration.",
+        description="Write rules and their tests, Alertmanager's configuration, dashboards, and "
+        "the stack they run in.",
         epilog=_CODES,
         formatter_class=raw,
     )
@@ -72,7 +77,7 @@ def _generate(options: argparse.Namespace) -> int:
     made = artefacts(load_settings(options.objectives))
     try:
         if options.check:
-            differences = list(_differences(options.out, made))
+            differences = [*_differences(options.out, made), *_left_over(options.out, made)]
             sys.stdout.writelines(differences)
             return 1 if differences else 0
         for name, text in made.items():
@@ -97,6 +102,19 @@ def _differences(folder: Path, made: Mapping[str, str]) -> Iterator[str]:
             str(file),
             f"{file} as it should be",
         )
+
+
+def _left_over(folder: Path, made: Mapping[str, str]) -> Iterator[str]:
+    """Files that were generated once and are not any more."""
+    from radgateway.slo.stack import GENERATED  # noqa: PLC0415
+
+    for file in sorted(folder.rglob("*")):
+        if file.relative_to(folder).as_posix() in made or not file.is_file():
+            continue
+        with file.open("rb") as opened:
+            begins = opened.read(_BEGINNING_BYTES)
+        if GENERATED.encode() in begins:
+            yield f"{file} is no longer made: remove it\n"
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from radgateway.slo.grafana import DASHBOARDS_FOLDER
-from radgateway.slo.stack import ADDRESSES, HEADER, filled
+from radgateway.slo.routing import secret_files
+from radgateway.slo.rules import longest_days
+from radgateway.slo.settings import Settings
+from radgateway.slo.stack import ADDRESSES, GENERATED, filled
 
 PATH: Final = "compose.yaml"
 GATEWAY_PATH: Final = "gateway/gateway.yaml"
@@ -29,15 +32,8 @@ IMAGES: Final = {
 """Pinned by version; a digest pins more, and is to be added by whoever pulls them first."""
 MADE_UP: Final = ("gateway_key", "gateway_admin_key", "grafana_admin_password", "postgres_password")
 """Secrets that are random and nobody else's."""
-GIVEN: Final = (
-    "smtp_password",
-    "slack_url",
-    "pagerduty_team_echo",
-    "pagerduty_platform_team",
-    "pagerduty_sre_lead",
-    "pagerduty_engineering_manager",
-)
-"""Secrets of others, which Alertmanager needs to tell anybody anything."""
+_SPARE_DAYS: Final = 10
+"""Days that Prometheus keeps beyond the longest window: a block is dropped as a whole."""
 
 _COMPOSE: Final = """\
 #   sh make-secrets.sh && docker compose up --build --detach --wait
@@ -124,7 +120,7 @@ services:
     command:
       - --config.file=/etc/prometheus/prometheus.yml
       - --storage.tsdb.path=/prometheus
-      - --storage.tsdb.retention.time=40d
+      - --storage.tsdb.retention.time=${KEPT_DAYS}d
       - --storage.tsdb.retention.size=20GB
       - --enable-feature=exemplar-storage
     read_only: true
@@ -292,7 +288,7 @@ telemetry:
 """
 _SCRIPT: Final = """\
 #!/bin/sh
-@HEADER@
+# @GENERATED@
 # Makes the files of secrets that compose.yaml mounts, and leaves alone those that are there.
 set -eu
 
@@ -320,25 +316,27 @@ echo "secrets are in $(pwd)/secrets"
 """
 
 
-def artefacts() -> Mapping[str, str]:
+def artefacts(settings: Settings) -> Mapping[str, str]:
     """The files: path below the output folder, and text."""
-    names = sorted((*MADE_UP, *GIVEN, "database_url"))
+    given = secret_files(settings)
+    names = sorted((*MADE_UP, *given, "database_url"))
     compose = filled(
         _COMPOSE,
         **IMAGES,
         DASHBOARDS_FOLDER=DASHBOARDS_FOLDER,
+        KEPT_DAYS=longest_days(settings) + _SPARE_DAYS,
         ALERTMANAGER_SECRETS="\n".join(
-            f"      - {{source: {name}, target: /etc/alertmanager/secrets/{name}}}"
-            for name in GIVEN
+            f"      - {{source: {name}, target: {settings.contacts.secrets_dir}/{name}}}"
+            for name in given
         ),
         SECRETS="\n".join(f"  {name}: {{file: ./secrets/{name}}}" for name in names),
     )
-    return {PATH: compose, GATEWAY_PATH: filled(_GATEWAY), SECRETS_SCRIPT: _script()}
+    return {PATH: compose, GATEWAY_PATH: filled(_GATEWAY), SECRETS_SCRIPT: _script(given)}
 
 
-def _script() -> str:
+def _script(given: tuple[str, ...]) -> str:
     """The shell's own dollars stay."""
-    text = _SCRIPT.replace("@HEADER@", HEADER)
+    text = _SCRIPT.replace("@GENERATED@", GENERATED)
     text = text.replace("@MADE_UP@", " ".join(MADE_UP))
-    text = text.replace("@GIVEN@", " \\\n    ".join(GIVEN))
+    text = text.replace("@GIVEN@", " \\\n    ".join(given))
     return text.replace("@POSTGRES@", ADDRESSES["POSTGRES"])

@@ -72,10 +72,15 @@ class Objective:
         return self.threshold(share, days) * days * DAY_S
 
     @property
+    def limit_s(self) -> Decimal:
+        """`below_s` of an objective about time."""
+        assert self.below_s is not None
+        return self.below_s
+
+    @property
     def alert_above_s(self) -> Decimal:
         """The next edge beyond `below_s`: slower than promised, and not by chance."""
-        assert self.below_s is not None
-        return edge_after(self.below_s)
+        return edge_after(self.limit_s)
 
 
 class Indicator(NamedTuple):
@@ -124,6 +129,10 @@ class Objectives:
                 raise ValueError(f"{name} must say below_s, in seconds")
             if not timed and objective.below_s is not None:
                 raise ValueError(f"{name} has no below_s: it is about answers, not their time")
+        for kind in INDICATORS:
+            p95, p99 = getattr(self, f"{kind}_p95"), getattr(self, f"{kind}_p99")
+            if p95.below_s > p99.below_s:
+                raise ValueError(f"{kind}_p99 must not have a below_s under that of {kind}_p95")
         if self.availability.target < Decimal("0.95"):
             # 14.4 times a budget of more than 6.9 % is more than all requests: never an alert.
             raise ValueError("availability must have a target of 0.95 or more")

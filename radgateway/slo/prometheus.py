@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from radgateway.slo.stack import ADDRESSES, JOB, filled
+from radgateway.slo.rules import longest_days
+from radgateway.slo.settings import Settings
+from radgateway.slo.stack import ADDRESSES, filled
 
 PATH: Final = "prometheus/prometheus.yml"
 RULES: Final = "rules"
@@ -15,7 +17,7 @@ SCRAPE_INTERVAL_S: Final = 15
 
 _TEXT: Final = """\
 # Runs with --enable-feature=exemplar-storage, else the way from a latency to its trace is lost,
-# and with --storage.tsdb.retention.time above 30d, else the month's budget is that of a fortnight.
+# and with --storage.tsdb.retention.time above ${LONGEST_DAYS}d, else a budget is that of less time.
 global:
   scrape_interval: ${INTERVAL_S}s
   scrape_timeout: 10s
@@ -57,8 +59,14 @@ scrape_configs:
 """
 
 
-def artefacts(job: str = JOB) -> Mapping[str, str]:
-    """The file: path below the output folder, and text. `job` is what rules call the gateway's."""
-    host = ADDRESSES["GATEWAY"].partition(":")[0]
-    text = filled(_TEXT, INTERVAL_S=SCRAPE_INTERVAL_S, RULES=RULES, GATEWAY_HOST=host, JOB=job)
+def artefacts(settings: Settings) -> Mapping[str, str]:
+    """The file: path below the output folder, and text."""
+    text = filled(
+        _TEXT,
+        INTERVAL_S=SCRAPE_INTERVAL_S,
+        RULES=RULES,
+        GATEWAY_HOST=ADDRESSES["GATEWAY"].partition(":")[0],
+        JOB=settings.job,
+        LONGEST_DAYS=longest_days(settings),
+    )
     return {PATH: text}

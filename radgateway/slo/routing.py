@@ -7,7 +7,7 @@ lead and then to the engineering manager while it lasts. Secrets are files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from radgateway.slo.alerts import SERVICE, TEAMS, Delivery, burn_name
@@ -34,6 +34,12 @@ def alertmanager(settings: Settings) -> dict[str, Value]:
     }
 
 
+def secret_files(settings: Settings) -> tuple[str, ...]:
+    """The names of the files that the configuration reads its secrets from."""
+    found = _files(alertmanager(settings), settings.contacts.secrets_dir + "/")
+    return tuple(sorted(set(found)))
+
+
 def receivers_of(delivery: Delivery, team: str) -> tuple[str, ...]:
     """Who gets an alert, in order."""
     if delivery == "watchdog":
@@ -41,6 +47,18 @@ def receivers_of(delivery: Delivery, team: str) -> tuple[str, ...]:
     if delivery == "page":
         return (f"{team}_oncall", *(role for role, _ in ESCALATION))
     return (f"{team}_{delivery}",)
+
+
+def _files(value: Value, folder: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _files(item, folder)
+    elif isinstance(value, str):
+        if value.startswith(folder):
+            yield value.removeprefix(folder)
+    elif isinstance(value, Sequence):
+        for item in value:
+            yield from _files(item, folder)
 
 
 def _global(contacts: Contacts) -> Value:
@@ -121,7 +139,6 @@ def _inhibitions() -> Iterator[Value]:
         (burning[0], [*symptoms, burning[1], *slow]),
         (burning[1], [*symptoms, *slow]),
         (burning[2], [burning[3]]),
-        ("AvailabilityDrop", ["HighErrorRate"]),
         ("ErrorBudgetCritical", slow),
     ):
         yield _mutes(source, targets, "job")

@@ -19,11 +19,13 @@ from radgateway.slo.yaml_text import Value
 _SHORT: Final = ("2m", "5m", "30m", "1h")
 BUDGET_SHORT: Final = "14h"
 """A twelfth of the budget alerts' seven days: it says that the burning goes on."""
+_REPORTED_DAYS: Final = 30
+"""Of reports, whatever the objectives' windows are."""
 _LONG: Final = {
     *(window for pair in BURN_PAIRS for window in (pair.long, pair.short)),
     f"{BUDGET_DAYS}d",
     BUDGET_SHORT,
-    "30d",  # of reports, whatever the objectives' windows are
+    f"{_REPORTED_DAYS}d",
 }
 PROVIDER_BAD: Final = "5..|401|403|408|429"
 """Statuses of an attempt that send a request elsewhere, as the router sees them."""
@@ -76,6 +78,11 @@ def long_windows(settings: Settings) -> list[str]:
     return sorted(windows.difference(_SHORT), key=seconds)
 
 
+def longest_days(settings: Settings) -> int:
+    """How many days back the rules look; Prometheus has to keep more."""
+    return max(_REPORTED_DAYS, *(objective.window_days for _, objective in settings.objectives))
+
+
 def _requests() -> Iterator[Record]:
     for window in _SHORT:
         valid = f"rad_gateway:requests:rate{window}"
@@ -97,8 +104,8 @@ def _requests_long(settings: Settings) -> Iterator[Record]:
             mean = f"avg_over_time(rad_gateway:{name}:rate5m[{window}])"
             yield Record(f"rad_gateway:{name}:rate{window}", mean)
         yield _ratio("requests_bad", "requests", "error_ratio", window)
-    seen = f'avg by (job) (avg_over_time(up{{job="{settings.job}"}}[30d]))'
-    yield Record("rad_gateway:up:avg30d", seen)
+    seen = f'avg by (job) (avg_over_time(up{{job="{settings.job}"}}[{_REPORTED_DAYS}d]))'
+    yield Record(f"rad_gateway:up:avg{_REPORTED_DAYS}d", seen)
 
 
 def _ratio(part: str, whole: str, name: str, window: str) -> Record:

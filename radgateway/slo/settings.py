@@ -54,8 +54,8 @@ class Settings:
     least_bad: int = 5
     """Bad requests in an alert's window below which a ratio of them is chance, at least 1. A floor
     of requests instead would leave a quiet gateway alone that answers nobody at all."""
-    runbook_base_url: str = "https://radgateway.example.invalid/runbooks"
-    """Where the pages of docs/runbooks are served."""
+    docs_url: str = "https://radgateway.example.invalid"
+    """Where the pages of docs are served: alerts lead to runbooks, dashboards to their guide."""
     objectives: Objectives = field(default_factory=Objectives)
     contacts: Contacts = field(default_factory=Contacts)
 
@@ -64,11 +64,11 @@ class Settings:
             raise ValueError("job must be letters, digits, '_', '.' and '-'")
         if not 1 <= self.least_bad <= 1_000:
             raise ValueError(f"least_bad must be 1 to 1000, not {self.least_bad}")
-        _check_url("runbook_base_url", self.runbook_base_url)
+        _check_url("docs_url", self.docs_url)
 
-    def runbook_url(self, page: str) -> str:
-        """The address of a runbook's page."""
-        return f"{self.runbook_base_url.rstrip('/')}/{page}/"
+    def page_url(self, page: str) -> str:
+        """The address of a page, such as `runbooks/database`."""
+        return f"{self.docs_url.rstrip('/')}/{page}/"
 
 
 def _check_url(name: str, url: str | None) -> None:

@@ -43,18 +43,6 @@ def asked(expression: str) -> list[Asked]:
     return found
 
 
-def labels_grouped_by(expression: str) -> set[str]:
-    """All labels that aggregations in it keep."""
-    labels: set[str] = set()
-
-    def visit(node: Any) -> None:
-        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
-            labels.update(node.modifier.labels)
-
-    promql_parser.walk(promql_parser.parse(plain(expression)), visit)
-    return labels
-
-
 def _walk(node: Any, within: list[str], found: list[Asked]) -> None:
     if isinstance(node, promql_parser.MatrixSelector):
         seconds = f"{node.range.total_seconds():g}"

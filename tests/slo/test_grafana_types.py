@@ -16,13 +16,14 @@ from slo.grafana_check import HERE, LOCK, check
 
 from radgateway.slo.dashboards import boards
 from radgateway.slo.dashboards.panel import Query
+from radgateway.slo.settings import Settings
 
 MODELS: dict[str, Any] = {
-    board.uid: board.to_json("https://docs.example.invalid") for board in boards()
+    board.uid: board.to_json("https://docs.example.invalid") for board in boards(Settings())
 }
 LOGQL: dict[str, Query] = {
     f"{board.uid}: {panel.title}": query
-    for board in boards()
+    for board in boards(Settings())
     for panel in board.panels
     for query in panel.queries
     if query.logql

@@ -121,6 +121,7 @@ WEEK = Objective(target=Decimal("0.99"), window_days=7)
     ("wrong", "message"),
     [
         ({"overhead_p95": WEEK}, "overhead_p95 must say below_s"),
+        ({"first_token_p95": SLOW}, "first_token_p99 must not have a below_s under that of"),
         ({"error_rate": SLOW}, "error_rate has no below_s"),
         ({"availability": LOOSE}, "availability must have a target of 0.95 or more"),
         ({"availability": WEEK}, "availability must have window_days of 28 or more"),

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 from drive import drive, http_scope
-from promql_labels import labels_of, measured
+from slo.promql_labels import known_to, labels_of
 from slo_tools import ROOT, run
 
 from radgateway.app import create_gateway
 from radgateway.slo.alerts import alerts
-from radgateway.slo.rules import groups
 from radgateway.slo.settings import Settings
 from radgateway.slo.settings_file import load_settings
 from radgateway.slo.tables import tables
@@ -30,18 +29,9 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def known() -> dict[str, frozenset[str]]:
-    """What a query may read: what is scraped and what is recorded."""
-    found = measured()
-    for group in groups(Settings()):
-        for record in group.records:
-            found[record.name] = labels_of(record.expr, found) | set(record.labels)
-    return found
-
-
 def test_every_alert_leads_to_a_page_and_every_page_is_led_to() -> None:
-    """By the address in the alert, below where the site's runbooks are; each names its alerts."""
-    settings = Settings(runbook_base_url="https://docs.example.invalid/runbooks")
+    """By the address in the alert, below where the site is; each names its alerts."""
+    settings = Settings(docs_url="https://docs.example.invalid")
     led: dict[str, set[str]] = {}
     for alert in alerts(settings):
         url = alert.annotations(settings)["runbook_url"]
@@ -60,7 +50,7 @@ def test_a_runbook_is_of_one_form_and_its_commands_can_be_run(page: Path) -> Non
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
     first = text.partition("## First")[2].partition("## What to do")[0]
     assert len(blocks(first, "promql")) + len(blocks(first, "sh")) >= 3
-    there = known()
+    there = known_to(Settings())
     for query in blocks(text, "promql"):
         labels_of(query, there)
     for recorded in re.findall(r"`(rad_gateway:[\w:]+)", text):
@@ -121,7 +111,7 @@ def test_the_objectives_of_the_how_to_can_be_used(tmp_path: Path) -> None:
     file.write_text(example)
     settings = load_settings(file)
     assert settings.objectives != Settings().objectives
-    for name in ("job", "least_bad", "runbook_base_url"):
+    for name in ("job", "least_bad", "docs_url"):
         assert f"| `{name}` | `{getattr(Settings(), name)}` |" in HOW_TO
     for name, _ in Settings().objectives:
         assert f"`{name}`" in HOW_TO

@@ -9,32 +9,31 @@ from radgateway.slo.dashboards.business import business
 from radgateway.slo.dashboards.operations import operations
 from radgateway.slo.dashboards.providers import providers
 from radgateway.slo.dashboards.service_levels import service_levels
-from radgateway.slo.targets import STRATEGY, Targets
+from radgateway.slo.settings import Settings
 
 __all__ = ["artefacts", "boards", "guide"]
 
-DOCS_URL = "https://radgateway.example.invalid"
-"""Where the documentation is served, unless told otherwise."""
 FOLDER = "grafana/dashboards"
 
 
-def boards(targets: Targets = STRATEGY) -> tuple[Board, ...]:
-    """All dashboards, for some objectives."""
-    return (service_levels(targets), operations(targets), providers(), business())
+def boards(settings: Settings) -> tuple[Board, ...]:
+    """All dashboards."""
+    return (service_levels(settings), operations(settings.objectives), providers(), business())
 
 
-def artefacts(targets: Targets = STRATEGY, docs_url: str = DOCS_URL) -> Mapping[str, str]:
+def artefacts(settings: Settings) -> Mapping[str, str]:
     """Their files: path below the output folder, and text."""
+    docs_url = settings.docs_url.rstrip("/")
     return {
         f"{FOLDER}/{board.uid.removeprefix('radgateway-')}.json": board.to_text(docs_url)
-        for board in boards(targets)
+        for board in boards(settings)
     }
 
 
-def guide(targets: Targets = STRATEGY) -> str:
+def guide(settings: Settings) -> str:
     """What each panel answers, as the tables of the documentation."""
     parts = []
-    for board in boards(targets):
+    for board in boards(settings):
         parts.append(f"### {board.title}\n\n{board.reader}\n")
         parts.append("| Panel | What it answers |\n|---|---|")
         parts += [f"| {panel.title} | {panel.answers} |" for panel in board.panels]

@@ -13,6 +13,7 @@ from typing import Final
 
 from radgateway.slo.dashboards.panel import PROMETHEUS, Json, Panel, link
 from radgateway.slo.dashboards.promql import JOB, OF
+from radgateway.slo.stack import GENERATED
 from radgateway.telemetry.declared import METRICS
 
 SCHEMA_VERSION: Final = 39
@@ -66,7 +67,7 @@ class Board:
         return {
             "uid": self.uid,
             "title": self.title,
-            "description": self.reader,
+            "description": f"{self.reader} {GENERATED}",
             "tags": [TAG],
             "schemaVersion": SCHEMA_VERSION,
             "version": 1,

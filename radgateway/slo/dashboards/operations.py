@@ -8,10 +8,10 @@ from radgateway.slo.dashboards.logs import errors_in_the_log
 from radgateway.slo.dashboards.panel import BAD, FAIR, GOOD, NEUTRAL, Panel, Query
 from radgateway.slo.dashboards.promql import foreign, gauge, quantile, rate, ratio
 from radgateway.slo.dashboards.resilience import failover, protection
-from radgateway.slo.targets import Targets
+from radgateway.slo.objectives import Objectives
 
 
-def operations(targets: Targets) -> Board:
+def operations(objectives: Objectives) -> Board:
     """The dashboard for some objectives."""
     return Board(
         uid="radgateway-operations",
@@ -20,8 +20,8 @@ def operations(targets: Targets) -> Board:
         since="now-3h",
         refresh="30s",
         rows=(
-            Row("At a glance", _glance(targets)),
-            Row("Traffic", _traffic(targets)),
+            Row("At a glance", _glance(objectives)),
+            Row("Traffic", _traffic(objectives)),
             Row("Providers and failover", failover()),
             Row("Protection: limits, queue, retry budget", protection()),
             Row("Dependencies and data", dependencies()),
@@ -31,7 +31,7 @@ def operations(targets: Targets) -> Board:
     )
 
 
-def _glance(targets: Targets) -> tuple[Panel, ...]:
+def _glance(objectives: Objectives) -> tuple[Panel, ...]:
     return (
         _stat(
             "Requests",
@@ -44,14 +44,14 @@ def _glance(targets: Targets) -> tuple[Panel, ...]:
             "Share of requests that are answered with a 5xx.",
             "percentunit",
             ratio("requests_total", "", 'status=~"5.."'),
-            ((None, GOOD), (float(targets.error_ratio), FAIR), (0.05, BAD)),
+            ((None, GOOD), (float(objectives.error_rate.budget), FAIR), (0.05, BAD)),
         ),
         _stat(
             "Overhead, p95",
             "Whether the gateway itself is slow; providers are not in it.",
             "s",
             quantile(0.95, "overhead_seconds"),
-            ((None, GOOD), (0.1, FAIR), (float(targets.p95_s), BAD)),
+            ((None, GOOD), (0.1, FAIR), (float(objectives.overhead_p95.limit_s), BAD)),
         ),
         _stat(
             "Breakers open",
@@ -109,7 +109,7 @@ def _glance(targets: Targets) -> tuple[Panel, ...]:
     )
 
 
-def _traffic(targets: Targets) -> tuple[Panel, ...]:
+def _traffic(objectives: Objectives) -> tuple[Panel, ...]:
     return (
         Panel(
             title="Request rate by route",
@@ -144,7 +144,7 @@ def _traffic(targets: Targets) -> tuple[Panel, ...]:
                     legend="{{route}}",
                 ),
             ),
-            steps=((None, NEUTRAL), (float(targets.error_ratio), BAD)),
+            steps=((None, NEUTRAL), (float(objectives.error_rate.budget), BAD)),
         ),
         Panel(
             title="Duration by route, p95",

@@ -12,6 +12,8 @@ from collections.abc import Collection
 from decimal import Decimal
 from typing import Final
 
+from radgateway.slo.rules import groups
+from radgateway.slo.settings import Settings
 from radgateway.telemetry.declared import BUCKETS, METRICS, Declared
 
 RATE: Final = "$__rate_interval"
@@ -22,15 +24,6 @@ OF: Final = f'{JOB},instance=~"$instance"'
 TARGET_LABELS: Final = frozenset({"job", "instance"})
 """What Prometheus puts on every series that it scrapes."""
 
-ERROR_WINDOWS: Final = ("2m", "5m", "30m", "1h", "2h", "6h", "14h", "1d", "3d", "7d", "30d")
-RECORDED: Final = frozenset(
-    {
-        "rad_gateway:requests:rate5m",
-        "rad_gateway:requests_bad:rate5m",
-        *(f"rad_gateway:error_ratio:rate{window}" for window in ERROR_WINDOWS),
-    }
-)
-"""What the recording rules make; each has the label `job` alone."""
 FOREIGN: Final = {
     "up": TARGET_LABELS,
     "ALERTS": frozenset({"job", "alertname", "alertstate", "severity", "priority"}),
@@ -43,10 +36,10 @@ FOREIGN: Final = {
 """Series of Prometheus and of its client library, with the labels that panels may ask for."""
 
 
-def recorded(name: str) -> str:
+def recorded(name: str, settings: Settings) -> str:
     """A series of the recording rules, such as `error_ratio:rate5m`."""
     full = f"rad_gateway:{name}"
-    if full not in RECORDED:
+    if not any(record.name == full for group in groups(settings) for record in group.records):
         raise ValueError(f"no recording rule makes {full}")
     return f"{full}{{{JOB}}}"
 

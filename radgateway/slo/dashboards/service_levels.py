@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 
 from radgateway.slo.dashboards.board import Board, Row
@@ -15,13 +16,25 @@ from radgateway.slo.dashboards.promql import (
     recorded,
     share_within,
 )
-from radgateway.slo.targets import Targets
+from radgateway.slo.objectives import (
+    BUDGET_DAYS,
+    BURN_PAIRS,
+    CRITICAL_SHARE,
+    DAY_S,
+    WARNING_SHARE,
+    BurnPair,
+    Objective,
+)
+from radgateway.slo.promql import days, number, percent
+from radgateway.slo.settings import Settings
 
 _PERCENTILES = (0.5, 0.95, 0.99)
+_LATE = (FAIR, BAD)
+"""The colours beyond an objective of the 95th percentile and of the 99th."""
 
 
-def service_levels(targets: Targets) -> Board:
-    """The dashboard for some objectives."""
+def service_levels(settings: Settings) -> Board:
+    """The dashboard for the objectives."""
     return Board(
         uid="radgateway-slo",
         title="RAD Gateway / SLO",
@@ -29,41 +42,45 @@ def service_levels(targets: Targets) -> Board:
         since="now-7d",
         refresh="5m",
         rows=(
-            Row("Availability and its error budget", _availability(targets)),
-            Row("Errors", _errors(targets)),
-            Row("Latency", _latency(targets)),
+            Row("Availability and its error budget", _availability(settings)),
+            Row("Errors", _errors(settings)),
+            Row("Latency", _latency(settings)),
         ),
     )
 
 
-def _availability(targets: Targets) -> tuple[Panel, ...]:
-    budget, days = targets.budget, targets.availability_days
-    month = recorded(f"error_ratio:rate{days}d")
-    left = f"1 - {month} / {budget:f}"
+def _availability(settings: Settings) -> tuple[Panel, ...]:
+    objective = settings.objectives.availability
+    target, budget, period = objective.target, objective.budget, objective.window_days
+    bad = recorded(f"error_ratio:rate{period}d", settings)
+    week = recorded(f"error_ratio:rate{BUDGET_DAYS}d", settings)
+    left = f"1 - {bad} / {number(budget)}"
+    page, second, day, three_days = (number(_burn(objective, pair)) for pair in BURN_PAIRS)
+    seconds_left = f"clamp_min({number(budget)} - {bad}, 0) * {period * DAY_S}"
     return (
         Panel(
             title="Availability",
             answers=(
-                f"Share of valid requests of the last {days} days that were answered well; the "
-                f"target is {_percent(targets.availability)}. Bad is a 5xx and an answer broken "
+                f"Share of valid requests of the last {period} days that were answered well; the "
+                f"target is {percent(target)}. Bad is a 5xx and an answer broken "
                 "off; a 4xx and a client that left are not."
             ),
             guide="runbooks/availability-degradation",
             unit="percentunit",
-            queries=(Query(expr=f"1 - {month}", legend="{{job}}"),),
+            queries=(Query(expr=f"1 - {bad}", legend="{{job}}"),),
             kind="stat",
             width=6,
             decimals=3,
             steps=(
                 (None, BAD),
                 (float(1 - 2 * budget), FAIR),
-                (float(targets.availability), GOOD),
+                (float(target), GOOD),
             ),
         ),
         Panel(
             title="Error budget remaining",
             answers=(
-                f"How much of the {_percent(budget)} that may fail in {days} days is left. Below "
+                f"How much of the {percent(budget)} that may fail in {period} days is left. Below "
                 "zero the promise is broken; below 40 % only repairs should be deployed."
             ),
             guide="runbooks/error-budget",
@@ -78,15 +95,10 @@ def _availability(targets: Targets) -> tuple[Panel, ...]:
             title="Outage the budget still allows",
             answers=(
                 "How long everything could fail before the budget is gone, were traffic even over "
-                f"the {days} days."
+                f"the {period} days."
             ),
             unit="s",
-            queries=(
-                Query(
-                    expr=f"clamp_min({budget:f} - {month}, 0) * {targets.period_s}",
-                    legend="{{job}}",
-                ),
-            ),
+            queries=(Query(expr=seconds_left, legend="{{job}}"),),
             kind="stat",
             width=6,
             decimals=1,
@@ -101,10 +113,7 @@ def _availability(targets: Targets) -> tuple[Panel, ...]:
             unit="s",
             queries=(
                 Query(
-                    expr=(
-                        f"clamp_min({budget:f} - {month}, 0) * {targets.period_s}"
-                        f" / ({recorded('error_ratio:rate6h')} > 0)"
-                    ),
+                    expr=f"{seconds_left} / ({recorded('error_ratio:rate6h', settings)} > 0)",
                     legend="{{job}}",
                 ),
             ),
@@ -118,26 +127,27 @@ def _availability(targets: Targets) -> tuple[Panel, ...]:
             title="Burn rate",
             answers=(
                 "How many times faster than allowed the budget is spent; 1 spends it in exactly "
-                f"{days} days. Alerts page at 14.4 (over an hour) and 6 (over six hours), and "
-                "write a ticket at 3 (a day) and 1 (three days), if a short window agrees."
+                f"{period} days. Alerts page at {page} (over an hour) and {second} (over six "
+                f"hours), and write a ticket at {day} (a day) and {three_days} (three days), if a "
+                "short window agrees."
             ),
             unit="short",
             queries=tuple(
                 Query(
-                    expr=f"{recorded(f'error_ratio:rate{window}')} / {budget:f}",
+                    expr=f"{recorded(f'error_ratio:rate{window}', settings)} / {number(budget)}",
                     legend=f"{{{{job}}}} over {window}",
                 )
-                for window in ("5m", "1h", "6h", "1d", "3d")
+                for window in ("5m", *(pair.long for pair in BURN_PAIRS))
             ),
             width=12,
             height=9,
-            steps=((None, NEUTRAL), (1.0, FAIR), (6.0, FAIR), (14.4, BAD)),
+            steps=((None, NEUTRAL), (1.0, FAIR), (float(second), FAIR), (float(page), BAD)),
         ),
         Panel(
             title="Error budget over time",
             answers=(
                 "When the budget was spent: a cliff is an incident, a slope is a leak. It rises "
-                f"where bad days are more than {days} days ago."
+                f"where bad days are more than {period} days ago."
             ),
             unit="percentunit",
             queries=(Query(expr=left, legend="{{job}}"),),
@@ -150,41 +160,45 @@ def _availability(targets: Targets) -> tuple[Panel, ...]:
         Panel(
             title="Budget spent in seven days",
             answers=(
-                f"Share of the {days} days' budget that the last seven days have spent. The alert "
-                "ErrorBudgetBurn fires at 30 %, ErrorBudgetCritical at 60 %."
+                f"Share of the {period} days' budget that the last seven days have spent. The "
+                f"alert ErrorBudgetBurn fires at {percent(WARNING_SHARE)}, ErrorBudgetCritical at "
+                f"{percent(CRITICAL_SHARE)}."
             ),
             unit="percentunit",
             queries=(
                 Query(
-                    expr=f"{recorded('error_ratio:rate7d')} / {budget:f} * 7 / {days}",
+                    expr=f"{week} / {number(budget)} * {BUDGET_DAYS} / {period}",
                     legend="{{job}}",
                 ),
             ),
             width=6,
             height=9,
-            steps=((None, NEUTRAL), (0.3, FAIR), (0.6, BAD)),
+            steps=((None, NEUTRAL), (float(WARNING_SHARE), FAIR), (float(CRITICAL_SHARE), BAD)),
         ),
     )
 
 
-def _errors(targets: Targets) -> tuple[Panel, ...]:
+def _errors(settings: Settings) -> tuple[Panel, ...]:
+    objective = settings.objectives.error_rate
+    limit, period = objective.budget, objective.window_days
     return (
         Panel(
             title="Error rate",
             answers=(
-                "Share of requests that went bad, at once and as a trend; over seven days it has "
-                f"to stay below {_percent(targets.error_ratio)}."
+                f"Share of requests that went bad, at once and as a trend; over {period} days it "
+                f"has to stay below {percent(limit)}."
             ),
             guide="runbooks/error-rate-spike",
             unit="percentunit",
             queries=tuple(
                 Query(
-                    expr=recorded(f"error_ratio:rate{window}"), legend=f"{{{{job}}}} over {window}"
+                    expr=recorded(f"error_ratio:rate{window}", settings),
+                    legend=f"{{{{job}}}} over {window}",
                 )
-                for window in ("5m", "1h", "7d")
+                for window in ("5m", "1h", f"{period}d")
             ),
             width=12,
-            steps=((None, NEUTRAL), (float(targets.error_ratio), BAD)),
+            steps=((None, NEUTRAL), (float(limit), BAD)),
         ),
         Panel(
             title="Requests, and those that went bad",
@@ -194,8 +208,8 @@ def _errors(targets: Targets) -> tuple[Panel, ...]:
             ),
             unit="reqps",
             queries=(
-                Query(expr=recorded("requests:rate5m"), legend="{{job}} all"),
-                Query(expr=recorded("requests_bad:rate5m"), legend="{{job}} bad"),
+                Query(expr=recorded("requests:rate5m", settings), legend="{{job}} all"),
+                Query(expr=recorded("requests_bad:rate5m", settings), legend="{{job}} bad"),
             ),
             width=12,
         ),
@@ -210,7 +224,7 @@ def _errors(targets: Targets) -> tuple[Panel, ...]:
                 ),
             ),
             width=12,
-            steps=((None, NEUTRAL), (float(targets.error_ratio), BAD)),
+            steps=((None, NEUTRAL), (float(limit), BAD)),
             nothing="no 5xx",
         ),
         Panel(
@@ -241,25 +255,23 @@ def _errors(targets: Targets) -> tuple[Panel, ...]:
     )
 
 
-def _latency(targets: Targets) -> tuple[Panel, ...]:
-    limits = (
-        (None, NEUTRAL),
-        (float(targets.p95_s), FAIR),
-        (float(targets.p99_s), BAD),
-    )
-    held = f"The objective: p95 below {targets.p95_s:f} s, p99 below {targets.p99_s:f} s."
+def _latency(settings: Settings) -> tuple[Panel, ...]:
+    promised = settings.objectives
+    overhead = (promised.overhead_p95, promised.overhead_p99)
+    first_byte = (promised.first_token_p95, promised.first_token_p99)
     return (
         _percentiles(
             "Overhead of the gateway",
-            f"Time spent in the gateway itself, without any waiting for providers. {held}",
+            "Time spent in the gateway itself, without any waiting for providers. "
+            f"{_promised(overhead)}",
             "overhead_seconds",
-            limits,
+            overhead,
         ),
         _percentiles(
             "Time to first byte of streams",
-            f"How long somebody who asked for a stream looks at nothing. {held}",
+            f"How long somebody who asked for a stream looks at nothing. {_promised(first_byte)}",
             "time_to_first_token_seconds",
-            limits,
+            first_byte,
             exemplar=True,
         ),
         _percentiles(
@@ -270,14 +282,8 @@ def _latency(targets: Targets) -> tuple[Panel, ...]:
             (),
             exemplar=True,
         ),
-        *(
-            _within(name, key, share, limit)
-            for name, key in (
-                ("Overhead", "overhead_seconds"),
-                ("First byte", "time_to_first_token_seconds"),
-            )
-            for share, limit in ((Decimal("0.95"), targets.p95_s), (Decimal("0.99"), targets.p99_s))
-        ),
+        *(_within("Overhead", "overhead_seconds", each) for each in overhead),
+        *(_within("First byte", "time_to_first_token_seconds", each) for each in first_byte),
         Panel(
             title="Requests in the time shown",
             answers="How many requests the shares beside it are of.",
@@ -290,11 +296,23 @@ def _latency(targets: Targets) -> tuple[Panel, ...]:
     )
 
 
+def _limits(objectives: tuple[Objective, ...]) -> Iterator[tuple[float | None, str]]:
+    if objectives:
+        yield None, NEUTRAL
+        for each, color in zip(objectives, _LATE, strict=True):
+            yield float(each.limit_s), color
+
+
+def _promised(objectives: tuple[Objective, ...]) -> str:
+    parts = (f"{percent(each.target)} within {number(each.limit_s)} s" for each in objectives)
+    return f"The objective: {', '.join(parts)}."
+
+
 def _percentiles(
     title: str,
     answers: str,
     key: str,
-    steps: tuple[tuple[float | None, str], ...],
+    objectives: tuple[Objective, ...],
     exemplar: bool = False,
 ) -> Panel:
     return Panel(
@@ -309,28 +327,29 @@ def _percentiles(
             )
             for share in _PERCENTILES
         ),
-        steps=steps,
+        steps=tuple(_limits(objectives)),
         nothing="no requests",
     )
 
 
-def _within(name: str, key: str, share: Decimal, limit_s: Decimal) -> Panel:
+def _within(name: str, key: str, objective: Objective) -> Panel:
+    limit_s, target = number(objective.limit_s), percent(objective.target)
     return Panel(
-        title=f"{name} within {limit_s:f} s",
+        title=f"{name} within {limit_s} s",
         answers=(
-            f"Share of the time shown that was within {limit_s:f} s; {_percent(share)} has to be. "
+            f"Share of the time shown that was within {limit_s} s; {target} has to be. "
             "Counted, not interpolated from a percentile."
         ),
         unit="percentunit",
-        queries=(Query(expr=share_within(limit_s, key), legend="{{job}}"),),
+        queries=(Query(expr=share_within(objective.limit_s, key), legend="{{job}}"),),
         kind="stat",
         width=5,
         height=5,
         decimals=2,
-        steps=((None, BAD), (float(share), GOOD)),
+        steps=((None, BAD), (float(objective.target), GOOD)),
         nothing="no requests",
     )
 
 
-def _percent(share: Decimal) -> str:
-    return f"{(share * 100).normalize():f} %"
+def _burn(objective: Objective, pair: BurnPair) -> Decimal:
+    return objective.burn_rate(pair.share, days(pair.long))

@@ -11,17 +11,17 @@ from collections.abc import Mapping
 
 import promql_parser as promql
 
+from radgateway.slo.dashboards.promql import FOREIGN
+from radgateway.slo.dashboards.promql import TARGET_LABELS as TARGET
+from radgateway.slo.rules import groups
+from radgateway.slo.settings import Settings
 from radgateway.telemetry.declared import METRICS
 
-TARGET = frozenset({"job", "instance"})
-"""What a scrape adds to each series."""
-FOREIGN = {
-    "up": TARGET,
-    "process_resident_memory_bytes": TARGET,
+WATCHED = {
     "prometheus_rule_evaluation_failures_total": TARGET | {"rule_group"},
     "prometheus_rule_group_iterations_missed_total": TARGET | {"rule_group"},
 }
-"""Metrics of Prometheus itself and of the Python client library."""
+"""Metrics of Prometheus itself, which the alerts on it ask for."""
 Labels = frozenset[str]
 SCALAR: Labels = frozenset({"(scalar)"})
 """What a number has instead of labels."""
@@ -29,7 +29,7 @@ SCALAR: Labels = frozenset({"(scalar)"})
 
 def measured() -> dict[str, Labels]:
     """Every series a gateway's scrape has, with its labels."""
-    found = dict(FOREIGN)
+    found = {**FOREIGN, **WATCHED}
     for metric in METRICS.values():
         labels = TARGET | set(metric.labels)
         if metric.kind == "histogram":
@@ -38,6 +38,17 @@ def measured() -> dict[str, Labels]:
         else:
             found[metric.name] = labels
     return found
+
+
+def known_to(settings: Settings) -> dict[str, Labels]:
+    """Everything a query may read: what is scraped, and what is recorded from it, in order."""
+    known = measured()
+    for group in groups(settings):
+        for record in group.records:
+            labels = labels_of(record.expr, known) | set(record.labels)
+            assert known.get(record.name, labels) == labels, record.name
+            known[record.name] = labels
+    return known
 
 
 def labels_of(query: str, known: Mapping[str, Labels]) -> Labels:
@@ -54,8 +65,9 @@ def _labels(expr: promql.Expr, known: Mapping[str, Labels]) -> Labels:
         return _labels(expr.expr, known)
     if isinstance(expr, promql.AggregateExpr):
         inner = _labels(expr.expr, known)
-        assert expr.modifier is not None, f"{expr.prettify()} loses the job"
-        by = frozenset(expr.modifier.labels)
+        if str(expr.op) in ("topk", "bottomk"):
+            return inner
+        by = frozenset(expr.modifier.labels if expr.modifier is not None else ())
         assert by <= inner, f"{sorted(by - inner)} in {expr.prettify()}"
         return by
     if isinstance(expr, promql.Call):
@@ -78,6 +90,8 @@ def _selected(selector: promql.VectorSelector, known: Mapping[str, Labels]) -> L
 def _called(call: promql.Call, known: Mapping[str, Labels]) -> Labels:
     inner = [_labels(argument, known) for argument in call.args]
     name = call.func.name
+    if name == "time":
+        return SCALAR
     if name == "absent":
         (selector,) = call.args
         assert isinstance(selector, promql.VectorSelector)
@@ -93,14 +107,19 @@ def _joined(pair: promql.BinaryExpr, known: Mapping[str, Labels]) -> Labels:
     left, right = _labels(pair.lhs, known), _labels(pair.rhs, known)
     if SCALAR in (left, right):
         return right if left is SCALAR else left
-    matching = pair.modifier.matching if pair.modifier is not None else None
-    if matching is None:
+    modifier = pair.modifier
+    if modifier is None or modifier.matching is None:
         # A series finds its partner by all of its labels.
         assert left == right, f"{sorted(left ^ right)} in {pair.prettify()}"
         return left
-    on = frozenset(matching.labels)
+    on = frozenset(modifier.matching.labels)
+    if modifier.matching.type == promql.LabelModifierType.Exclude:
+        assert on <= left | right, f"{sorted(on - left - right)} in {pair.prettify()}"
+        on = (left | right) - on
     assert on <= left, f"{sorted(on - left)} on the left of {pair.prettify()}"
     assert on <= right, f"{sorted(on - right)} on the right of {pair.prettify()}"
+    if modifier.card == promql.VectorMatchCardinality.ManyToOne:
+        return left | set(modifier.group_labels or ())
     if re.fullmatch(r"and|unless|or|[<>=!]=?", str(pair.op).strip()):
         return left
     return on

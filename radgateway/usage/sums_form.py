@@ -1,0 +1,70 @@
+"""Sums as the management API shows them, and read back from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from radgateway.usage.query import GroupBy, Sums
+
+
+def cost_known(sums: Sums) -> bool:
+    """Whether there is a cost to show: of no request's being known, 0 would say it was free."""
+    return sums.unknown_cost < sums.requests or not sums.requests
+
+
+def tokens_known(sums: Sums) -> bool:
+    """Whether there are tokens to show. A request that knows half of its own counts as unknown."""
+    some = sums.input_tokens or sums.output_tokens
+    return bool(some) or sums.unknown_usage < sums.requests or not sums.requests
+
+
+def total_of(sums: Iterable[Sums]) -> Sums:
+    """All of some sums together."""
+    total = Sums()
+    for each in sums:
+        total = total.plus(each)
+    return total
+
+
+def sums_shown(sums: Sums, by: tuple[GroupBy, ...] = ()) -> dict[str, Any]:
+    """Sums with the original's `usage` beside ours: the number it has, and the exact decimal.
+
+    Tokens and costs are those of the requests that know theirs, and null where none does.
+    """
+    tokens, cost = tokens_known(sums), cost_known(sums)
+    return {
+        "group": dict(zip(by, sums.group, strict=True)),
+        "requests": sums.requests,
+        "good": sums.good,
+        "errors": sums.requests - sums.good,
+        "usage": {
+            "prompt_tokens": sums.input_tokens if tokens else None,
+            "completion_tokens": sums.output_tokens if tokens else None,
+            "total_tokens": sums.input_tokens + sums.output_tokens if tokens else None,
+            "cost_total": float(sums.cost_usd) if cost else None,
+        },
+        "cachedTokens": sums.cached_tokens if tokens else None,
+        "reasoningTokens": sums.reasoning_tokens if tokens else None,
+        "costUsd": f"{sums.cost_usd:f}" if cost else None,
+        "unknownUsage": sums.unknown_usage,
+        "unknownCost": sums.unknown_cost,
+    }
+
+
+def sums_read(shown: Mapping[str, Any]) -> Sums:
+    """What `sums_shown` has shown. Raises `KeyError`, `TypeError` or `ArithmeticError`."""
+    usage = shown["usage"]
+    return Sums(
+        group=tuple(shown["group"].values()),
+        requests=shown["requests"],
+        good=shown["good"],
+        input_tokens=usage["prompt_tokens"] or 0,
+        output_tokens=usage["completion_tokens"] or 0,
+        cached_tokens=shown["cachedTokens"] or 0,
+        reasoning_tokens=shown["reasoningTokens"] or 0,
+        unknown_usage=shown["unknownUsage"],
+        cost_usd=Decimal(shown["costUsd"] or 0),
+        unknown_cost=shown["unknownCost"],
+    )

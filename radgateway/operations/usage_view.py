@@ -27,7 +27,7 @@ from radgateway.usage.csv_form import ROW_COLUMNS, lines, row_cells, sums_lines
 from radgateway.usage.ledger import LedgerUnavailable
 from radgateway.usage.query import PAGE_MAX, SUMS_MAX, GroupBy, Page, Sums, UsageFilter
 from radgateway.usage.row import UsageRow
-from radgateway.usage.sums_form import sums_shown, total_of
+from radgateway.usage.sums_form import answer_shown, total_of
 from radgateway.usage.writer import UsageWriter
 
 T = TypeVar("T")
@@ -152,17 +152,7 @@ def _rows_payload(page: Page) -> msgspec.Raw:
 
 
 def _sums_payload(found: list[Sums], total: Sums, by: tuple[GroupBy, ...]) -> msgspec.Raw:
-    data = [sums_shown(sums, by) for sums in found]
-    return _encoded(
-        {
-            "data": data,
-            "total": len(data),
-            "nextCursor": None,
-            "groupBy": by,
-            "sum": sums_shown(total),
-            "complete": sum(each.requests for each in found) >= total.requests,
-        }
-    )
+    return _encoded(answer_shown(found, total, by))
 
 
 def _encoded(payload: dict[str, Any]) -> msgspec.Raw:

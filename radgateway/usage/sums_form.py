@@ -53,6 +53,19 @@ def sums_shown(sums: Sums, by: tuple[GroupBy, ...] = ()) -> dict[str, Any]:
     }
 
 
+def answer_shown(found: list[Sums], total: Sums, by: tuple[GroupBy, ...]) -> dict[str, Any]:
+    """What the management API answers where sums are asked for: by group, and of all that fit."""
+    data = [sums_shown(sums, by) for sums in found]
+    return {
+        "data": data,
+        "total": len(data),
+        "nextCursor": None,
+        "groupBy": list(by),
+        "sum": sums_shown(total),
+        "complete": sum(each.requests for each in found) >= total.requests,
+    }
+
+
 def sums_read(shown: Mapping[str, Any]) -> Sums:
     """What `sums_shown` has shown. Raises `KeyError`, `TypeError` or `ArithmeticError`."""
     usage = shown["usage"]

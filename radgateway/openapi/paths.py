@@ -155,7 +155,8 @@ def _ordered(
         "summary": summary,
         "security": _ADMIN_KEY,
         "requestBody": {
-            "required": False,
+            # An empty body is an empty object, and only a drain takes that.
+            "required": name != "drain",
             "content": {"application/json": {"schema": ref(form)}},
         },
         "responses": {

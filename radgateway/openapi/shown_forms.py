@@ -323,4 +323,8 @@ def schemas() -> dict[str, Schema]:
         # `order_of` refuses what it does not know.
         forms[form.__name__]["additionalProperties"] = False
     forms["Faults"]["additionalProperties"] = False
+    forms["BreakerOrder"]["oneOf"] = [
+        {"required": [name], "properties": {name: {"type": "string"}}}
+        for name in ("mode", "action")
+    ]
     return _SHOWN | forms

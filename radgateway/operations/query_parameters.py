@@ -14,7 +14,7 @@ from radgateway.asgi import Scope
 from radgateway.config.problems import nearest, shown
 from radgateway.errors import Refusal
 from radgateway.exchange import Outcome
-from radgateway.usage.moment import FORMS, moment
+from radgateway.usage.moment import FORMS, PATTERN, moment
 from radgateway.usage.query import GROUPS, PAGE_MAX, GroupBy, UsageFilter
 from radgateway.usage.row import LABEL_LIMIT, USAGE_ID
 
@@ -39,7 +39,7 @@ class Parameter(NamedTuple):
 _NAME: Final = {"type": "string", "maxLength": LABEL_LIMIT}
 _MOMENT: Final = {
     "type": "string",
-    "maxLength": 40,
+    "pattern": PATTERN,
     "examples": ["-24h", "2026-11-25T10:00:00Z", "2026-11-25", "1795600800"],
 }
 

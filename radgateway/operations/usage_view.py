@@ -141,7 +141,7 @@ async def _sums(
     """The sums by group, and of all that fits, also where there are more groups than given."""
     found = await asked(usage.sums(wanted, by))
     if len(found) < SUMS_MAX:
-        return found, total_of(found)
+        return found, await asyncio.to_thread(total_of, found)
     (total,) = await asked(usage.sums(wanted))
     return found, total
 

@@ -11,6 +11,11 @@ FORMS: Final = (
     "or how long ago (-90s, -30m, -24h, -7d, -2w)"
 )
 """What is taken, for messages and documentation."""
+PATTERN: Final = (
+    r"^(-?[0-9]{1,9}[smhdw]|[0-9]{1,11}(\.[0-9]{1,9})?|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2}))?)$"
+)
+"""The same for JSON Schema. It knows no calendar: a 30th of February fits."""
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 # A plus that was not escaped in a query string arrives as a space, so one is taken for it.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from radgateway.usage.query import GroupBy, Sums
+
+_NOTHING: Final = Sums()
+_FIGURES: Final = tuple(each.name for each in fields(Sums) if each.name != "group")
 
 
 def cost_known(sums: Sums) -> bool:
@@ -22,10 +26,13 @@ def tokens_known(sums: Sums) -> bool:
 
 def total_of(sums: Iterable[Sums]) -> Sums:
     """All of some sums together."""
-    total = Sums()
-    for each in sums:
-        total = total.plus(each)
-    return total
+    # A column at a time: adding thousands of them one by one takes a tenth of a second.
+    listed = list(sums)
+    added = {
+        name: sum((getattr(each, name) for each in listed), start=getattr(_NOTHING, name))
+        for name in _FIGURES
+    }
+    return Sums(**added)
 
 
 def sums_shown(sums: Sums, by: tuple[GroupBy, ...] = ()) -> dict[str, Any]:

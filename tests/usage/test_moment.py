@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radgateway.usage.moment import moment, rfc3339
+from radgateway.usage.moment import PATTERN, moment, rfc3339
 
 NOW = 1_795_600_800.0  # 2026-11-25T10:00:00Z
 
@@ -38,6 +40,7 @@ NOW = 1_795_600_800.0  # 2026-11-25T10:00:00Z
 def test_a_time_is_read(text: str, unix_s: float) -> None:
     """RFC 3339, a day, Unix seconds, or an age; nothing before 1970."""
     assert moment(text, NOW) == pytest.approx(unix_s, abs=1e-6)
+    assert re.search(PATTERN, text.replace(" 01:00", "+01:00"))
 
 
 @pytest.mark.parametrize(
@@ -77,8 +80,15 @@ def test_any_text_is_a_time_or_a_value_error(text: str) -> None:
         read = moment(text, NOW)
     except ValueError:
         return
-    assert read == read
     assert abs(read) < 1e12
+    assert re.search(PATTERN, text) or " " in text
+
+
+@given(st.from_regex(PATTERN, fullmatch=True))
+def test_what_has_the_documented_form_is_refused_for_its_calendar_only(text: str) -> None:
+    """An age and Unix seconds have none."""
+    if "-" not in text[1:]:
+        assert moment(text, NOW) >= 0
 
 
 @given(st.integers(0, 4_102_444_800_000))

@@ -39,7 +39,8 @@ WINDOWS: Final[dict[str, int]] = {
 _DAY_S: Final = 86_400
 _PLACES: Final = Decimal("1e-9")
 _HOUR_S: Final = 3600.0
-_FINEST_S: Final = 1.0
+_FINEST_S: Final = 0.001
+"""Ids are of milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ async def _first_request(usage: UsageWriter, hour: float, begin: float) -> float
     """When the first request began that the ledger has of the hour, or `begin` if it has older.
 
     Ids are in the order of time, so a page that begins below a time's lowest id shows at once
-    whether there is anything older: a dozen looks find the second.
+    whether there is anything older: two dozen looks find the millisecond.
     """
 
     async def older_than(unix_s: float) -> float | None:

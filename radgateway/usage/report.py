@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from radgateway.usage.query import GroupBy, Sums
-from radgateway.usage.sums_form import cost_known, tokens_known
+from radgateway.usage.sums_form import cost_known, cost_text, tokens_known
 
 UNKNOWN: Final = "?"
 _AT_LEAST: Final = "+"
@@ -69,10 +69,7 @@ def _cell(figure: str, known: bool, missing: int) -> str:
 
 def _places(sums: Sequence[Sums]) -> int:
     """As many decimals as the finest cost has, within reason, so that sums add up as shown."""
-    finest = 0
-    for each in sums:
-        exponent = each.cost_usd.normalize().as_tuple().exponent
-        finest = max(finest, -exponent if isinstance(exponent, int) else 0)
+    finest = max(len(cost_text(each).partition(".")[2]) for each in sums)
     return min(max(_PLACES, finest), _PLACES_MAX)
 
 

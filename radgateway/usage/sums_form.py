@@ -24,6 +24,12 @@ def tokens_known(sums: Sums) -> bool:
     return bool(some) or sums.unknown_usage < sums.requests or not sums.requests
 
 
+def cost_text(sums: Sums) -> str:
+    """The cost as a decimal, exact, and without the zeros that some ledgers leave at its end."""
+    text = f"{sums.cost_usd:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def total_of(sums: Iterable[Sums]) -> Sums:
     """All of some sums together."""
     # A column at a time: adding thousands of them one by one takes a tenth of a second.
@@ -54,7 +60,7 @@ def sums_shown(sums: Sums, by: tuple[GroupBy, ...] = ()) -> dict[str, Any]:
         },
         "cachedTokens": sums.cached_tokens if tokens else None,
         "reasoningTokens": sums.reasoning_tokens if tokens else None,
-        "costUsd": f"{sums.cost_usd:f}" if cost else None,
+        "costUsd": cost_text(sums) if cost else None,
         "unknownUsage": sums.unknown_usage,
         "unknownCost": sums.unknown_cost,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,22 @@ def test_half_of_a_requests_tokens_are_shown() -> None:
     """A request that knows its input counts as unknown, and its input is in the sum."""
     shown = sums_shown(Sums(requests=1, unknown_usage=1, input_tokens=7))
     assert (shown["usage"]["prompt_tokens"], shown["unknownUsage"]) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"),
+    [
+        ("0.000025200000000000", "0.0000252"),
+        ("10.000000000000000000", "10"),
+        ("100", "100"),
+        ("1E+2", "100"),
+        ("0E-18", "0"),
+        ("123456789012345678901234.567890123456", "123456789012345678901234.567890123456"),
+    ],
+)
+def test_a_cost_is_the_same_text_from_every_ledger(cost: str, text: str) -> None:
+    """Exact, however many digits; a database gives a sum the places of its column."""
+    assert sums_shown(Sums(requests=1, cost_usd=Decimal(cost)))["costUsd"] == text
 
 
 counts = st.integers(0, 10**12)

@@ -124,18 +124,19 @@ async def windows(usage: UsageWriter, now: float) -> dict[str, Counts | None]:
     """
     total, end = Sums(), now
     sums: dict[str, Sums] = {}
-    first: float | None = None
+    oldest: UsageFilter | None = None
     for name, width_s in WINDOWS.items():
         begin = now - width_s
-        # By the hour, for when the first of them was: a slice can't say it otherwise.
-        slice_ = await asked(usage.sums(UsageFilter(since=begin, until=end), ("hour",)))
+        # By the day, since a slice can't say otherwise when the first of its requests was.
+        slice_ = await asked(usage.sums(UsageFilter(since=begin, until=end), ("day",)))
         total = total.plus(total_of(slice_))
-        sums[name], end = total, begin
         if slice_:
-            first = max(begin, datetime.fromisoformat(slice_[0].group[0]).timestamp())
-    if first is None:
+            day = _unix_s(slice_[0])
+            oldest = UsageFilter(since=max(begin, day), until=min(end, day + _DAY_S))
+        sums[name], end = total, begin
+    if oldest is None:
         return dict.fromkeys(WINDOWS)
-    first = await _first_request(usage, first, end)
+    first = await _first_request(usage, oldest, end)
     return {
         name: (
             Counts(total.requests, total.good, max(first, now - WINDOWS[name]))
@@ -146,12 +147,15 @@ async def windows(usage: UsageWriter, now: float) -> dict[str, Counts | None]:
     }
 
 
-async def _first_request(usage: UsageWriter, hour: float, begin: float) -> float:
-    """When the first request began that the ledger has of the hour, or `begin` if it has older.
+async def _first_request(usage: UsageWriter, day: UsageFilter, begin: float) -> float:
+    """When the first request began that the ledger has of the day, or `begin` if it has older.
 
-    Ids are in the order of time, so a page that begins below a time's lowest id shows at once
-    whether there is anything older: two dozen looks find the millisecond.
+    Sums tell the hour. Ids are in the order of time, so a page that begins below a time's lowest
+    id shows at once whether there is anything older: two dozen looks find the millisecond.
     """
+    hours = await asked(usage.sums(day, ("hour",)))
+    assert day.since is not None
+    hour = max(day.since, _unix_s(hours[0])) if hours else day.since
 
     async def older_than(unix_s: float) -> float | None:
         page = await asked(usage.page(UsageFilter(), 1, usage_id_at(unix_s)))
@@ -172,6 +176,11 @@ async def _first_request(usage: UsageWriter, hour: float, begin: float) -> float
         else:
             high, found = middle, began
     return max(hour, found)
+
+
+def _unix_s(sums: Sums) -> float:
+    """When the day or hour began that sums are of."""
+    return datetime.fromisoformat(sums.group[0]).timestamp()
 
 
 def _shown(objective: Objective, counts: dict[str, Counts | None]) -> dict[str, Any]:

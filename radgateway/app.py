@@ -24,6 +24,7 @@ from radgateway.inbound.auth import ApiKeyAuth
 from radgateway.inbound.drain import DrainGuard
 from radgateway.inbound.keepalive import StreamKeepalive
 from radgateway.inbound.request_context import RequestContextMiddleware
+from radgateway.openapi.document import openapi_endpoint
 from radgateway.operations.fault_switch import FaultsEndpoint
 from radgateway.operations.health import liveness, readiness
 from radgateway.operations.management import PREFIX, Management, changes, views
@@ -76,9 +77,10 @@ def create_gateway(
     below: dict[str, ASGIApp] = {}
     if config.admin_keys:
         admin = _admin(parts, on_end)
-        show = views(standing.config_view(config), parts.usage.recent, parts.statuses)
+        show = views(standing.config_view(config), parts.usage, parts.statuses)
         change = changes(parts.drain, stop or parts.drain.start, parts.statuses)
-        below[PREFIX] = compose(Management(show, change), *admin)
+        described: dict[str, ASGIApp] = {"openapi.json": openapi_endpoint}
+        below[PREFIX] = compose(Management(show, described, change), *admin)
         paths[f"{PREFIX}faults"] = compose(FaultsEndpoint(parts.faults), *admin)
     return Gateway(
         data_plane,

@@ -12,6 +12,8 @@ from pathlib import Path
 from radgateway import __version__
 from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
+from radgateway.openapi import command as openapi
+from radgateway.usage import command as usage
 
 _DESCRIPTION = "A gateway for AI model APIs."
 _EPILOG = """\
@@ -21,6 +23,7 @@ start here:
   radgateway check-config gateway.yaml     every error with its line, or what would be in force
   radgateway serve --config gateway.yaml
   radgateway chaos run provider-failure    see what happens when a provider fails
+  radgateway usage report                  what was used, by whom, and what it cost
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """
@@ -72,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
     check.set_defaults(run=_check_config)
     chaos.add_to(commands)
+    openapi.add_to(commands)
+    usage.add_to(commands)
     return parser
 
 

@@ -18,11 +18,12 @@ _log = logging.getLogger("radgateway.usage")
 def usage_writer(config: GatewayConfig, instruments: Instruments) -> UsageWriter:
     """The writer of the configured ledger, with its journal."""
     return UsageWriter(
-        _ledger(config), journal=_journal(config), on_lost=instruments.usage_records_lost.inc
+        ledger_of(config), journal=_journal(config), on_lost=instruments.usage_records_lost.inc
     )
 
 
-def _ledger(config: GatewayConfig) -> Ledger:
+def ledger_of(config: GatewayConfig) -> Ledger:
+    """The configured ledger."""
     usage = config.storage.usage
     if usage.scheme == "memory":
         return MemoryLedger()

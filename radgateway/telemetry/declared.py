@@ -232,6 +232,44 @@ METRICS: Final[dict[str, Declared]] = {
             "US dollars of the attempts whose cost is known.",
         ),
         Declared(
+            "rad_gateway_responses_interrupted_total",
+            "counter",
+            ("route",),
+            "Responses that had begun and were broken off; their status had gone out by then.",
+        ),
+        Declared(
+            "rad_gateway_key_requests_total",
+            "counter",
+            ("api_key_name", "outcome"),
+            "Requests by the key's name and how they ended, where names may show in metrics.",
+        ),
+        Declared(
+            "rad_gateway_provider_tokens_total",
+            "counter",
+            ("provider", "model", "type"),
+            "Tokens of all attempts that are known, by kind: input and output, and cached input "
+            "and reasoning output within them.",
+        ),
+        Declared(
+            "rad_gateway_memory_limit_bytes",
+            "gauge",
+            (),
+            "Bytes of memory the process may use: the container's limit, else the machine's.",
+            "livemin",
+        ),
+        Declared(
+            "rad_gateway_db_connections",
+            "gauge",
+            ("state",),
+            "Connections to the usage database: in_use or idle.",
+        ),
+        Declared(
+            "rad_gateway_db_connections_max",
+            "gauge",
+            (),
+            "Connections to the usage database there may be at once.",
+        ),
+        Declared(
             "rad_gateway_event_loop_lag_seconds",
             "gauge",
             (),

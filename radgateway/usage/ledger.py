@@ -25,6 +25,15 @@ from radgateway.usage.columns import (
     request_values,
     usage_rows,
 )
+from radgateway.usage.query import (
+    GroupBy,
+    Page,
+    Sums,
+    UsageFilter,
+    newest_first,
+    page_of,
+    summed,
+)
 from radgateway.usage.row import UsageRow
 
 
@@ -40,6 +49,12 @@ class Ledger(Protocol):
 
     def recent(self, limit: int) -> list[UsageRow]:
         """The newest rows, newest first. Raises `LedgerUnavailable`."""
+
+    def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
+        """Rows that fit, newest first, from after a cursor on. Raises `LedgerUnavailable`."""
+
+    def sums(self, wanted: UsageFilter, by: tuple[GroupBy, ...] = ()) -> list[Sums]:
+        """Sums of what fits, by group (`query.summed`). Raises `LedgerUnavailable`."""
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -65,9 +80,20 @@ class MemoryLedger:
 
     def recent(self, limit: int) -> list[UsageRow]:
         """The newest rows, newest first."""
-        with self._lock:
-            rows = list(self._rows.values())
+        rows = self._held()
         return rows[: -limit - 1 : -1] if limit > 0 else []
+
+    def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
+        """Rows that fit, newest first, from after a cursor on."""
+        return page_of(newest_first(self._held()), wanted, limit, cursor)
+
+    def sums(self, wanted: UsageFilter, by: tuple[GroupBy, ...] = ()) -> list[Sums]:
+        """Sums of what fits, among the rows that are held."""
+        return summed(self._held(), wanted, by)
+
+    def _held(self) -> list[UsageRow]:
+        with self._lock:
+            return list(self._rows.values())
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +20,8 @@ from radgateway.usage.prices import request_cost_usd
 
 LABEL_LIMIT = 256
 """Characters kept of a name the caller chose (a model's)."""
+USAGE_ID: Final = re.compile(r"[0-9a-f]{32}")
+"""The form of a row's id (`new_usage_id`)."""
 
 _UNKNOWN = Usage(source="absent")
 
@@ -113,6 +116,8 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
             "interrupted": self.interrupted,
             "stream": self.stream,
             "ttftMs": self.ttft_ms,
+            "cachedTokens": self.cached_tokens,
+            "reasoningTokens": self.reasoning_tokens,
             "usageSource": self.usage_source,
             "costUsd": self.cost_usd,
             "attempts": [
@@ -136,6 +141,11 @@ def new_usage_id() -> str:
     no two share an id; asking the system each time would cost more than making the row.
     """
     return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
+
+
+def usage_id_at(unix_s: float) -> str:
+    """The lowest id of a time: every row that was made before has a lower one."""
+    return f"{max(0, int(unix_s * 1000)):012x}{0:020x}"
 
 
 _random = random.Random()

@@ -18,7 +18,9 @@ from radgateway.config.schema import GatewayConfig
 from radgateway.config.shape import Shape, keys_of
 from radgateway.errors import CATALOGUE
 from radgateway.inbound.drain import DrainLimits
+from radgateway.openapi.document import document
 from radgateway.operations.degraded import MODES
+from radgateway.operations.query_parameters import PARAMETERS
 from radgateway.provider.adaptive_limit import AdaptiveConfig
 from radgateway.provider.circuit.config import BreakerConfig
 from radgateway.provider.faults import Faults
@@ -214,6 +216,27 @@ def test_the_table_of_degraded_modes_is_the_one_in_force() -> None:
         )
         for mode in MODES
     ]
+
+
+def test_the_http_reference_has_every_path_and_parameter() -> None:
+    """Those of the OpenAPI document, and none that is not served."""
+    text = page("reference/http.md")
+    named: set[tuple[str, str]] = set()
+    for cells in rows(text):
+        for path in re.findall(r"(?<= )/[^`]+", cells[0]):
+            named |= {(path, method) for method in re.findall(r"[A-Z]{3,}", cells[0])}
+    documented = {
+        (path, method.upper())
+        for path, item in document()["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+    assert named == documented
+    section = text.partition("### Usage and traces")[2].partition("\n###")[0]
+    written: set[str] = set()
+    for cells in rows(section.partition("They answer")[0]):
+        written |= set(re.findall(r"`(\w+)`", cells[0]))
+    assert written == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))

@@ -114,9 +114,11 @@ def make_instruments(config: GatewayConfig) -> Instruments:
     """The metrics, with the configured names as the only values that labels may take."""
     models = {c.model for model in config.models.values() for c in model.candidates}
     names = {name for model in config.models for name in (model, *config.models[model].aliases)}
+    known = frozenset(name for name in models | names if "*" not in name)
     labels = LabelSets(
         providers=frozenset(config.providers),
-        models=frozenset(name for name in models | names if "*" not in name),
+        models=known,
+        candidates=_pairs(config),
         api_key_names=(
             frozenset(key.name for key in config.keys)
             if config.telemetry.key_names_in_metrics
@@ -124,6 +126,16 @@ def make_instruments(config: GatewayConfig) -> Instruments:
         ),
     )
     return Instruments(labels=labels, version=__version__, environment=config.environment)
+
+
+def _pairs(config: GatewayConfig) -> frozenset[tuple[str, str]]:
+    """The providers with their models, as far as the configuration names them."""
+    pairs = {
+        (candidate.provider, name if candidate.model == "*" else candidate.model)
+        for name, model in config.models.items()
+        for candidate in model.candidates
+    }
+    return frozenset(pair for pair in pairs if "*" not in pair[1])
 
 
 def _load_shed(config: GatewayConfig) -> LoadShed | None:

@@ -103,6 +103,8 @@ def _outer(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
             TracingMiddleware,
             tracer_provider=parts.tracer_provider,
             sampling_rate=tracing.sampling_rate if tracing.enabled else 0.0,
+            providers=standing.genai_providers(config),
+            names=parts.genai_names,
         ),
         partial(MetricsMiddleware, instruments=parts.instruments),
         partial(DrainGuard, drain=parts.drain),

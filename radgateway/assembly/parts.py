@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -17,6 +18,12 @@ from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.operations.degraded import DependencyWatch
 from radgateway.provider.health import HealthBook, ProviderHealth
 from radgateway.routing.retry_budget import TokenBudget
+from radgateway.telemetry.genai_names import (
+    OPT_IN,
+    OPT_IN_VARIABLE,
+    names_asked_for,
+    near_misses,
+)
 from radgateway.telemetry.instruments import Instruments, LabelSets
 from radgateway.telemetry.loop_lag import LoopLagMonitor
 from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
@@ -50,7 +57,14 @@ class Parts:
         tracing = self.config.telemetry.tracing
         self.collector = standing.CollectorState(enabled=tracing.enabled)
         self.tracer_provider = None
+        # OpenTelemetry's own variable, which its SDKs read too: it is no setting of ours.
+        opt_in = os.environ.get(OPT_IN_VARIABLE, "")
+        self.genai_names = names_asked_for(opt_in)
         if tracing.enabled:
+            for word in near_misses(opt_in):
+                _log.warning(
+                    "radgateway.tracing.opt_in_unknown", extra={"word": word, "known": OPT_IN}
+                )
             self.tracer_provider = build_tracer_provider(
                 tracing.exporter,
                 tracing.otlp_endpoint,

@@ -21,6 +21,8 @@ _CUT_MARGIN: Final = 256
 """Characters given up before a cut: what it halves no longer looks like a secret."""
 _NAME_LIMIT: Final = 256
 """Characters of a field's name that are looked at: the last, which say what it is."""
+CHOSEN_LIMIT: Final = 256
+"""Characters kept of a name that a caller chose."""
 
 # Names, in lower case and with `_` for `-` and `.`. Those that only mean a secret are secret
 # whatever the value is.
@@ -98,6 +100,21 @@ def scrub(text: str) -> str:
     if cut:
         text = text[:-_CUT_MARGIN]
     return text[:TEXT_LIMIT] + "…" if cut or len(text) > TEXT_LIMIT else text
+
+
+def scrub_name(name: str) -> str:
+    """A name that a caller chose, a model's for one, fit for any record: short, without secrets.
+
+    A lone surrogate has no UTF-8 form, and one would cost a whole batch of rows or spans.
+    """
+    return _chosen(name) if len(name) <= CHOSEN_LIMIT else _plain(name)
+
+
+def _plain(name: str) -> str:
+    return scrub(name)[:CHOSEN_LIMIT].encode("utf-8", "replace").decode("utf-8")
+
+
+_chosen = functools.lru_cache(maxsize=1024)(_plain)  # nearly all requests are for a few models
 
 
 def is_secret(key: str, value: object) -> bool:

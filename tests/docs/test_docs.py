@@ -27,6 +27,7 @@ from radgateway.provider.probe import ProbeConfig
 from radgateway.routing.hedge import HedgeConfig
 from radgateway.routing.retry_budget import RetryBudgetConfig
 from radgateway.telemetry.declared import METRICS
+from radgateway.telemetry.declared_spans import ATTRIBUTES, SPANS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -200,6 +201,29 @@ def test_the_metric_reference_is_the_list_of_metrics() -> None:
         for cells in rows(page("reference/metrics.md"))
     }
     assert written == {metric.name: (metric.kind, metric.labels) for metric in METRICS.values()}
+
+
+def test_the_span_reference_is_the_declaration() -> None:
+    """Every span with its kind, parent, attributes and events; every attribute with its type."""
+    tables = {True: {}, False: {}}  # type: dict[bool, dict[str, Any]]
+    for cells in rows(page("reference/spans.md")):
+        tables[len(cells) == 6][cells[0].strip("`")] = cells[1:]
+    assert {
+        name: (kind, below.strip("`") or None, set(re.findall(r"`([\w.]+)`", attributes)), events)
+        for name, (kind, below, attributes, events, _) in tables[True].items()
+    } == {
+        span.name: (span.kind, span.parent, set(span.attributes), shown_events(span.events))
+        for span in SPANS.values()
+    }
+    assert tables[False] == {name: [each.type, each.help] for name, each in ATTRIBUTES.items()}
+
+
+def shown_events(events: Mapping[str, frozenset[str]]) -> str:
+    """Events as the reference writes them."""
+    return ", ".join(
+        f"`{name}`" + (" with " + ", ".join(f"`{a}`" for a in sorted(given)) if given else "")
+        for name, given in events.items()
+    )
 
 
 def test_the_table_of_degraded_modes_is_the_one_in_force() -> None:

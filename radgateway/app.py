@@ -17,6 +17,7 @@ from radgateway.assembly import access, standing
 from radgateway.assembly.parts import Parts, make_instruments
 from radgateway.composition import compose
 from radgateway.config import GatewayConfig, load_config
+from radgateway.config.secrets import secrets_in
 from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
 from radgateway.inbound.admission import AdmissionQueue
@@ -33,6 +34,7 @@ from radgateway.routing.router import ProviderRouter
 from radgateway.telemetry.exposition import MetricsEndpoint
 from radgateway.telemetry.instruments import Instruments
 from radgateway.telemetry.metrics import MetricsMiddleware
+from radgateway.telemetry.redaction import remember
 from radgateway.telemetry.tracing import TracingMiddleware
 from radgateway.usage.recorder import UsageRecorder
 
@@ -60,6 +62,7 @@ def create_gateway(
         config = os.environ.get("RADGATEWAY_CONFIG") or None
     if not isinstance(config, GatewayConfig):
         config = load_config(config, os.environ)
+    remember(secrets_in(config))
     parts = Parts(config, instruments or make_instruments(config))
 
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.

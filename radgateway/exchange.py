@@ -96,6 +96,7 @@ class Attempt:
         "model",
         "price",
         "provider",
+        "response_headers",
         "retry_after_s",
         "sent",
         "span_id",
@@ -112,6 +113,7 @@ class Attempt:
         self.span_id = ""
         """16 hex digits that name this attempt to the provider; empty without a trace."""
         self.status: int | None = None
+        self.response_headers: Iterable[tuple[bytes, bytes]] = ()
         self.first_byte: float | None = None
         self.ended: float | None = None
         self.failure: str | None = None

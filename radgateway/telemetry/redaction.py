@@ -1,15 +1,18 @@
-"""Keeps secrets out of log lines: by the name of a field, and by the look of a value.
+"""Keeps secrets out of records: by the name of a field, by the look of a value, and by itself.
 
 The last step before a line is written, so whatever put a key into a message, an exception's text
-or a nested field, it does not leave the process.
+or a nested field, it does not leave the process. Spans, usage rows and error bodies pass what a
+caller chose through it too.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+from radgateway.telemetry.known_secrets import KnownSecrets
 
 REDACTED: Final = "[redacted]"
 
@@ -57,6 +60,7 @@ _TOKEN = re.compile(
     r"|hf_[A-Za-z0-9]{30,}"  # Hugging Face
     r"|gsk_[A-Za-z0-9]{20,}"  # Groq
     r"|xox[a-z]-[A-Za-z0-9-]{8,}"  # Slack
+    r"|st\.[0-9a-f]{24,}(?:\.[0-9a-f]+){0,3}"  # Infisical, its service tokens
     r"|B(?i:earer|asic)\s{1,8}[\w.~+/=-]{6,}|b(?i:earer|asic)\s{1,8}[\w.~+/=-]{6,}",
     re.ASCII,
 )
@@ -85,8 +89,18 @@ _PARAMETER = re.compile(
 )
 
 
+_known = KnownSecrets()
+"""The process's: what is secret for one gateway in it is so for all."""
+
+
+def remember(secrets: Iterable[str]) -> None:
+    """Hide these from now on wherever they turn up, whatever they look like."""
+    _known.add(secrets)
+    _chosen.cache_clear()
+
+
 def scrub(text: str) -> str:
-    """A text without anything that looks like a secret, shortened to `TEXT_LIMIT`."""
+    """A text without anything that is or looks like a secret, shortened to `TEXT_LIMIT`."""
     cut = len(text) > 2 * TEXT_LIMIT
     if cut:
         text = text[: 2 * TEXT_LIMIT]
@@ -97,6 +111,7 @@ def scrub(text: str) -> str:
         text = _USER_INFO.sub(f"://{REDACTED}@", text)
     if "=" in text:
         text = _PARAMETER.sub(rf"\1{REDACTED}", text)
+    text = _known.hide(text, REDACTED)
     if cut:
         text = text[:-_CUT_MARGIN]
     return text[:TEXT_LIMIT] + "…" if cut or len(text) > TEXT_LIMIT else text

@@ -158,7 +158,7 @@ def _load_shed(config: GatewayConfig) -> LoadShed | None:
         return None
 
     def changed(level: int) -> None:
-        _log.warning("radgateway.admission.shedding", extra={"level": level})
+        _log.warning("radgateway.admission.shedding", extra={"shed_level": level})
 
     return LoadShed(config.admission.max_lag_s, on_change=changed)
 

@@ -11,8 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+_BEGIN = 8
 _RUN = re.compile(r"[A-Za-z0-9_-]{8,}")
-"""What is compared: whole runs of these, which no encoding changes."""
+"""What is looked for: runs of these, which no encoding changes."""
+_STARTS = re.compile(
+    r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))(?=([A-Za-z0-9_-]{8}))"
+)
+"""Where one may begin: not inside a word, but after an escape."""
 
 
 class KnownSecrets:
@@ -20,6 +25,7 @@ class KnownSecrets:
 
     def __init__(self) -> None:
         self._runs: frozenset[int] = frozenset()
+        self._lengths: dict[int, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         """How many runs are looked for."""
@@ -31,15 +37,30 @@ class KnownSecrets:
         A secret is found by its runs of letters, digits, `_` and `-` that have at least 12, or 8
         with a digit among them; a shorter one is more often a word than itself.
         """
-        runs = {hash(run) for secret in secrets for run in _RUN.findall(secret) if _telling(run)}
-        self._runs = self._runs | runs
+        runs = {run for secret in secrets for run in _RUN.findall(secret) if _telling(run)}
+        lengths = dict(self._lengths)
+        for run in runs:
+            begin = hash(run[:_BEGIN])
+            known = {len(run), *lengths.get(begin, ())}
+            lengths[begin] = tuple(sorted(known, reverse=True))
+        self._runs = self._runs | {hash(run) for run in runs}
+        self._lengths = lengths
 
     def hide(self, text: str, mark: str) -> str:
         """The text with `mark` in their place."""
-        runs = self._runs
-        if not runs:
+        lengths, runs = self._lengths, self._runs
+        if not lengths:
             return text
-        return _RUN.sub(lambda found: mark if hash(found[0]) in runs else found[0], text)
+        parts: list[str] = []
+        done = 0
+        for start in _STARTS.finditer(text):
+            at = start.start()
+            for length in lengths.get(hash(start[1]), ()):
+                if at >= done and hash(text[at : at + length]) in runs:
+                    parts += text[done:at], mark
+                    done = at + length
+                    break
+        return "".join([*parts, text[done:]]) if parts else text
 
 
 def _telling(run: str) -> bool:

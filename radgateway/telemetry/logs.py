@@ -164,9 +164,10 @@ def _direct_stdlib(handler: logging.Handler, render: _Renderer, threshold: int) 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
+                # What others name their extras must not replace what a line is.
+                structlog.stdlib.ExtraAdder(),
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(),
                 *_ENRICH,
             ],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render.text],

@@ -90,7 +90,9 @@ def logged(
     return [line for line in lines_of(stream, logs) if line["message"].startswith("radgateway.")]
 
 
-REQUESTS = {
+Told = set[tuple[str, str, int | None]]
+
+REQUESTS: Told = {
     ("radgateway.request", "info", 200),
     ("radgateway.request", "warning", 404),
     ("radgateway.request", "error", 500),
@@ -98,15 +100,15 @@ REQUESTS = {
     ("radgateway.audit.authentication", "info", 401),
     ("radgateway.audit.admin", "info", 200),
 }
-PROVIDERS = {
+PROVIDERS: Told = {
     ("radgateway.provider.exchange", "info", 200),
     ("radgateway.provider.exchange", "info", 500),
 }
-DEBUG = {
+DEBUG: Told = {
     ("radgateway.request.body", "debug", None),
     ("radgateway.sql.statement", "debug", None),
 }
-EXPECTED = {
+EXPECTED: dict[str, Told] = {
     "local": REQUESTS | PROVIDERS | DEBUG,
     "alpha": REQUESTS | PROVIDERS,
     "staging": REQUESTS,
@@ -115,7 +117,7 @@ EXPECTED = {
 }
 
 
-def told(lines: list[dict[str, Any]]) -> set[tuple[str, str, int | None]]:
+def told(lines: list[dict[str, Any]]) -> Told:
     """The kinds of lines, with the status they tell of."""
     return {
         (line["message"], line["level"], line.get("fields", {}).get("status"))

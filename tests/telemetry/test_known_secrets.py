@@ -26,15 +26,29 @@ def knowing(*secrets: str) -> KnownSecrets:
     [
         ("alice-laptop-7", "model alice-laptop-7 is unknown", "model [x] is unknown"),
         ("alice-laptop-7", '{"k":"alice-laptop-7"}', '{"k":"[x]"}'),
-        ("alice-laptop-7", "alice-laptop-70", "alice-laptop-70"),
+        ("alice-laptop-7", "gpt-alice-laptop-7-mini", "gpt-[x]-mini"),
+        ("alice-laptop-7", "a%20alice-laptop-7\\nalice-laptop-7", "a%20[x]\\n[x]"),
+        ("alice-laptop-7", "malice-laptop-7", "malice-laptop-7"),
+        ("alice-laptop-7", "alice-laptop-8", "alice-laptop-8"),
         ("p@ssw0rdlong", "of ssw0rdlong", "of [x]"),
         ("hunter2", "hunter2", "hunter2"),
         ("postgres", "postgres", "postgres"),
         ("radgateway99", "at radgateway99/db", "at [x]/db"),
     ],
-    ids=["word", "json", "longer", "a run of it", "short", "a word", "in a path"],
+    ids=[
+        "word",
+        "json",
+        "in a name",
+        "escaped",
+        "in a word",
+        "another",
+        "a run of it",
+        "short",
+        "a word",
+        "in a path",
+    ],
 )
-def test_whole_runs_are_hidden(secret: str, text: str, hidden: str) -> None:
+def test_its_runs_are_hidden(secret: str, text: str, hidden: str) -> None:
     """Of 12 letters, or 8 with a digit; what is shorter is more often a word than a secret."""
     assert knowing(secret).hide(text, MARK) == hidden
 
@@ -49,6 +63,13 @@ def test_none_comes_through(secret: str, before: str, after: str) -> None:
     hidden = knowing(secret).hide(f"{before} {secret} {after}", MARK)
     assert secret not in hidden.replace(before, "").replace(after, "")
     assert MARK in hidden
+
+
+def test_the_longest_is_hidden_where_one_begins_another() -> None:
+    """No end of it is left."""
+    known = knowing("alice-laptop-7", "alice-laptop-7-and-more")
+    assert known.hide("alice-laptop-7-and-more", MARK) == MARK
+    assert known.hide("alice-laptop-7-and-less", MARK) == MARK + "-and-less"
 
 
 def test_it_keeps_no_text() -> None:

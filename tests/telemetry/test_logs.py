@@ -67,6 +67,15 @@ def test_a_stdlib_line_has_the_schema() -> None:
     assert line["fields"] == {"logger": "somebody.else", "shard": 3}
 
 
+def test_an_extra_can_not_replace_what_a_line_is() -> None:
+    """Whatever a library calls its fields, the level stays a level and the logger its name."""
+    captured = Captured("info")
+    logging.getLogger("x").warning("m", extra={"level": 3, "logger": "y", "note": 1})
+    (line,) = captured.lines()
+    assert line["level"] == "warning"
+    assert line["fields"] == {"logger": "x", "note": 1}
+
+
 def test_lines_within_a_request_carry_its_ids() -> None:
     """The request id and trace id of the record, without anybody passing them."""
     captured = Captured("info")

@@ -179,7 +179,7 @@ class Exchange:
     )
 
     def __init__(self, request_id: str, method: str = "", clock: Clock = time.monotonic) -> None:
-        self.request_id = request_id  # RequestContextMiddleware
+        self.request_id = request_id  # RequestContextMiddleware, which lets no secret in
         self.method = method  # RequestContextMiddleware
         self.clock = clock
         self.started = clock()  # monotonic seconds

@@ -45,5 +45,4 @@ class AuditLog:
             "status": exchange.reported_status,
             "outcome": outcome,
         }
-        request_id = scrub_name(exchange.request_id)
-        self._write(self._line("info", message, fields, request_id, exchange.trace_id))
+        self._write(self._line("info", message, fields, exchange.request_id, exchange.trace_id))

@@ -83,8 +83,7 @@ class DetailLog:
                 self._say("info", PROVIDER, _attempt(exchange, attempt, ordinal, now), exchange)
 
     def _say(self, level: str, message: str, fields: dict[str, Any], exchange: Exchange) -> None:
-        request_id = scrub_name(exchange.request_id)
-        self._write(self._line(level, message, fields, request_id, exchange.trace_id))
+        self._write(self._line(level, message, fields, exchange.request_id, exchange.trace_id))
 
 
 def _body(ask: Ask) -> dict[str, Any]:

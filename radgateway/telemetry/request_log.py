@@ -44,9 +44,9 @@ class RequestLog:
             level, number = "warning", logging.WARNING
         if number < self._level:
             return
-        request_id, trace_id = scrub_name(exchange.request_id), exchange.trace_id
-        line = self._line(level, MESSAGE, fields_of(exchange), request_id, trace_id)
-        self._write(line)
+        self._write(
+            self._line(level, MESSAGE, fields_of(exchange), exchange.request_id, exchange.trace_id)
+        )
 
 
 def fields_of(exchange: Exchange) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def request_attributes(exchange: Exchange, names: GenAINames) -> Attributes:
         "http.request.method": method if method in _METHODS else "_OTHER",
         "http.route": exchange.route,
         "url.path": scrub(exchange.path),
-        "radgateway.request_id": scrub_name(exchange.request_id),
+        "radgateway.request_id": exchange.request_id,
         "response.status": status,
         "retry.attempt_count": len(exchange.attempts),
     }

@@ -16,6 +16,10 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from serving import STREAM_HEAD, Call, chunked, provider, response
 
 from radgateway import create_gateway
+from radgateway.assembly.parts import Parts
+from radgateway.config import load_config
+from radgateway.telemetry.genai_names import CURRENT, LATEST, OPT_IN_VARIABLE
+from radgateway.telemetry.instruments import Instruments
 from radgateway.telemetry.log_writer import LogWriter
 from radgateway.telemetry.logs import LineFormat
 from radgateway.telemetry.request_log import RequestLog
@@ -149,6 +153,35 @@ def test_one_trace_id_joins_everything(
     }
     names = ("request_duration_seconds", "time_to_first_token_seconds", "provider_latency_seconds")
     assert exemplars == {(f"rad_gateway_{name}", TRACE) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("value", "latest", "warned"),
+    [
+        ("", False, []),
+        ("http,gen_ai_latest_experimental", True, []),
+        ("gen_ai_latest_experimentl", False, ["gen_ai_latest_experimentl"]),
+    ],
+)
+def test_the_environment_chooses_the_names(
+    value: str,
+    latest: bool,
+    warned: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By OpenTelemetry's own variable; a slip in it is told once, at the start."""
+    monkeypatch.setenv(OPT_IN_VARIABLE, value)
+    made = config("http://127.0.0.1:1", "http://127.0.0.1:1", "http://127.0.0.1:1", rate=0.0)
+    parts = Parts(load_config(made, {}), Instruments())
+    assert parts.genai_names is (LATEST if latest else CURRENT)
+    assert [
+        vars(record)["word"]
+        for record in caplog.records
+        if record.getMessage() == "radgateway.tracing.opt_in_unknown"
+    ] == warned
+    assert parts.tracer_provider is not None
+    parts.tracer_provider.shutdown()
 
 
 @pytest.mark.servers

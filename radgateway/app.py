@@ -17,6 +17,7 @@ from radgateway.assembly import access, standing
 from radgateway.assembly.parts import Parts, make_instruments
 from radgateway.composition import compose
 from radgateway.config import GatewayConfig, load_config
+from radgateway.config.secrets import secrets_in
 from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
 from radgateway.inbound.admission import AdmissionQueue
@@ -34,6 +35,7 @@ from radgateway.routing.router import ProviderRouter
 from radgateway.telemetry.exposition import MetricsEndpoint
 from radgateway.telemetry.instruments import Instruments
 from radgateway.telemetry.metrics import MetricsMiddleware
+from radgateway.telemetry.redaction import remember
 from radgateway.telemetry.tracing import TracingMiddleware
 from radgateway.usage.recorder import UsageRecorder
 
@@ -61,6 +63,7 @@ def create_gateway(
         config = os.environ.get("RADGATEWAY_CONFIG") or None
     if not isinstance(config, GatewayConfig):
         config = load_config(config, os.environ)
+    remember(secrets_in(config))
     parts = Parts(config, instruments or make_instruments(config))
 
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
@@ -105,6 +108,8 @@ def _outer(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
             TracingMiddleware,
             tracer_provider=parts.tracer_provider,
             sampling_rate=tracing.sampling_rate if tracing.enabled else 0.0,
+            providers=standing.genai_providers(config),
+            names=parts.genai_names,
         ),
         partial(MetricsMiddleware, instruments=parts.instruments),
         partial(DrainGuard, drain=parts.drain),

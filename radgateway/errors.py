@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from radgateway.asgi import Headers, Scope, Send, StreamBroken, respond, route_path
 from radgateway.exchange import attempt_of, exchange_of
+from radgateway.telemetry.redaction import scrub
 
 if TYPE_CHECKING:
     from radgateway.dialects.base import Dialect
@@ -99,6 +100,7 @@ class Refusal(Exception):
         retry_after_s: float | None = None,
         headers: Headers | None = None,
     ) -> None:
+        message = scrub(message)  # it may quote a caller or a provider
         super().__init__(message)
         self.code = code
         self.kind = CATALOGUE[code]

@@ -69,6 +69,8 @@ class Usage:
     output_tokens: int | None = None
     """Including reasoning."""
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    """Put into the prompt cache, among the input."""
     reasoning_tokens: int | None = None
     source: UsageSource = "reported"
 
@@ -94,6 +96,7 @@ class Attempt:
         "model",
         "price",
         "provider",
+        "response_headers",
         "retry_after_s",
         "sent",
         "span_id",
@@ -110,6 +113,7 @@ class Attempt:
         self.span_id = ""
         """16 hex digits that name this attempt to the provider; empty without a trace."""
         self.status: int | None = None
+        self.response_headers: Iterable[tuple[bytes, bytes]] = ()
         self.first_byte: float | None = None
         self.ended: float | None = None
         self.failure: str | None = None
@@ -156,8 +160,11 @@ class Exchange:
         "model",
         "operation",
         "own_headers",
+        "path",
+        "peer",
         "principal",
         "queued_s",
+        "queued_until",
         "request_id",
         "response_headers",
         "sampled",
@@ -168,20 +175,25 @@ class Exchange:
         "status",
         "stream",
         "trace_id",
+        "tracestate",
     )
 
     def __init__(self, request_id: str, method: str = "", clock: Clock = time.monotonic) -> None:
-        self.request_id = request_id  # RequestContextMiddleware
+        self.request_id = request_id  # RequestContextMiddleware, which lets no secret in
         self.method = method  # RequestContextMiddleware
         self.clock = clock
         self.started = clock()  # monotonic seconds
         self.started_at = time.time()  # Unix seconds
         self.operation: Operation | None = None  # RequestContextMiddleware
+        self.path = ""  # RequestContextMiddleware: below the mount point, as the caller sent it
+        # The address of whoever connected to us. RequestContextMiddleware.
+        self.peer: str | None = None
         # Until when (the clock's seconds) the client waits for the answer to begin, where its
         # headers say so. RequestContextMiddleware; StreamKeepalive takes it back.
         self.deadline: float | None = None
         self.trace_id = ""  # TracingMiddleware: 32 hex digits
         self.span_id = ""  # TracingMiddleware: 16 hex digits
+        self.tracestate = ""  # TracingMiddleware: what other vendors keep of this trace
         self.sampled = False  # TracingMiddleware
         # Finished stages as (name, start, end) in monotonic seconds, appended by the layers that
         # have a span of their own; None where the request is not sampled. TracingMiddleware.
@@ -190,6 +202,7 @@ class Exchange:
         # The kind of limit that refused it, or would have with `shadow_` before. RateLimiter.
         self.limited: str | None = None
         self.queued_s = 0.0  # AdmissionQueue
+        self.queued_until: float | None = None  # the same, in monotonic seconds
         self.ask: Ask | None = None  # intake.read_ask, for whoever needs it first
         self.model: str | None = None  # the same: as the caller named it
         self.stream = False  # the same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -17,6 +18,12 @@ from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.operations.degraded import DependencyWatch
 from radgateway.provider.health import HealthBook, ProviderHealth
 from radgateway.routing.retry_budget import TokenBudget
+from radgateway.telemetry.genai_names import (
+    OPT_IN,
+    OPT_IN_VARIABLE,
+    names_asked_for,
+    near_misses,
+)
 from radgateway.telemetry.instruments import Instruments, LabelSets
 from radgateway.telemetry.loop_lag import LoopLagMonitor
 from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
@@ -50,7 +57,14 @@ class Parts:
         tracing = self.config.telemetry.tracing
         self.collector = standing.CollectorState(enabled=tracing.enabled)
         self.tracer_provider = None
+        # OpenTelemetry's own variable, which its SDKs read too: it is no setting of ours.
+        opt_in = os.environ.get(OPT_IN_VARIABLE, "")
+        self.genai_names = names_asked_for(opt_in)
         if tracing.enabled:
+            for word in near_misses(opt_in):
+                _log.warning(
+                    "radgateway.tracing.opt_in_unknown", extra={"word": word, "known": OPT_IN}
+                )
             self.tracer_provider = build_tracer_provider(
                 tracing.exporter,
                 tracing.otlp_endpoint,
@@ -114,9 +128,11 @@ def make_instruments(config: GatewayConfig) -> Instruments:
     """The metrics, with the configured names as the only values that labels may take."""
     models = {c.model for model in config.models.values() for c in model.candidates}
     names = {name for model in config.models for name in (model, *config.models[model].aliases)}
+    known = frozenset(name for name in models | names if "*" not in name)
     labels = LabelSets(
         providers=frozenset(config.providers),
-        models=frozenset(name for name in models | names if "*" not in name),
+        models=known,
+        candidates=_pairs(config),
         api_key_names=(
             frozenset(key.name for key in config.keys)
             if config.telemetry.key_names_in_metrics
@@ -126,13 +142,23 @@ def make_instruments(config: GatewayConfig) -> Instruments:
     return Instruments(labels=labels, version=__version__, environment=config.environment)
 
 
+def _pairs(config: GatewayConfig) -> frozenset[tuple[str, str]]:
+    """The providers with their models, as far as the configuration names them."""
+    pairs = {
+        (candidate.provider, name if candidate.model == "*" else candidate.model)
+        for name, model in config.models.items()
+        for candidate in model.candidates
+    }
+    return frozenset(pair for pair in pairs if "*" not in pair[1])
+
+
 def _load_shed(config: GatewayConfig) -> LoadShed | None:
     """What turns work away while the event loop is late; it says so once a change."""
     if config.admission is None or config.admission.max_lag_s is None:
         return None
 
     def changed(level: int) -> None:
-        _log.warning("radgateway.admission.shedding", extra={"level": level})
+        _log.warning("radgateway.admission.shedding", extra={"shed_level": level})
 
     return LoadShed(config.admission.max_lag_s, on_change=changed)
 

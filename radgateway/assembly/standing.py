@@ -24,6 +24,7 @@ from radgateway.provider.probe import (
     by_request,
 )
 from radgateway.routing.models import Provider
+from radgateway.telemetry.genai_names import GenAIProvider, provider_of
 from radgateway.telemetry.instruments import Instruments
 
 
@@ -60,6 +61,14 @@ def config_view(config: GatewayConfig) -> dict[str, Any]:
         "retryBudgetRatio": config.retry_budget.ratio,
         "usageStorage": str(config.storage.usage),
         "limitsStorage": str(config.storage.limits),
+    }
+
+
+def genai_providers(config: GatewayConfig) -> dict[str, GenAIProvider]:
+    """What the conventions for traces of generative AI call the providers."""
+    return {
+        name: provider_of(settings.kind, settings.base_url)
+        for name, settings in config.providers.items()
     }
 
 

@@ -243,7 +243,7 @@ class TracingConfig:
     otlp_endpoint: str = "http://localhost:4318"
     """A URL for OTLP over HTTP, or `host:4317` for gRPC."""
     sampling_rate: float = 0.1
-    """Share of traces begun here that are recorded, 0 to 1."""
+    """Share of traces that are recorded, whoever began them, 0 to 1."""
 
     def __post_init__(self) -> None:
         if not HOST_PORT.fullmatch(self.otlp_endpoint):

@@ -58,7 +58,9 @@ def anthropic(counts: Any) -> Usage | None:
     read = _count(counts.get("cache_read_input_tokens"))
     written = _count(counts.get("cache_creation_input_tokens"))
     total = None if fresh is None else fresh + (read or 0) + (written or 0)
-    return Usage(input_tokens=total, output_tokens=output, cached_tokens=read)
+    return Usage(
+        input_tokens=total, output_tokens=output, cached_tokens=read, cache_write_tokens=written
+    )
 
 
 def gemini(counts: Any) -> Usage | None:
@@ -87,6 +89,9 @@ def merged(old: Usage | None, new: Usage) -> Usage:
         input_tokens=old.input_tokens if new.input_tokens is None else new.input_tokens,
         output_tokens=old.output_tokens if new.output_tokens is None else new.output_tokens,
         cached_tokens=old.cached_tokens if new.cached_tokens is None else new.cached_tokens,
+        cache_write_tokens=(
+            old.cache_write_tokens if new.cache_write_tokens is None else new.cache_write_tokens
+        ),
         reasoning_tokens=(
             old.reasoning_tokens if new.reasoning_tokens is None else new.reasoning_tokens
         ),

@@ -14,9 +14,10 @@ from radgateway.asgi import Scope
 from radgateway.config.problems import nearest, shown
 from radgateway.errors import Refusal
 from radgateway.exchange import Outcome
+from radgateway.telemetry.redaction import CHOSEN_LIMIT
 from radgateway.usage.moment import FORMS, PATTERN, moment
 from radgateway.usage.query import GROUPS, PAGE_MAX, GroupBy, UsageFilter
-from radgateway.usage.row import LABEL_LIMIT, USAGE_ID
+from radgateway.usage.row import USAGE_ID
 
 Query = dict[str, str]
 
@@ -36,7 +37,7 @@ class Parameter(NamedTuple):
     schema: Mapping[str, Any]
 
 
-_NAME: Final = {"type": "string", "maxLength": LABEL_LIMIT}
+_NAME: Final = {"type": "string", "maxLength": CHOSEN_LIMIT}
 _MOMENT: Final = {
     "type": "string",
     "pattern": PATTERN,
@@ -146,8 +147,8 @@ _TEXTS: Final = ("key", "model", "provider", "request_id", "trace_id")
 
 def _text_of(query: Query, name: str) -> str | None:
     text = query.get(name)
-    if text is not None and len(text) > LABEL_LIMIT:
-        raise Refusal("invalid_request", f"`{name}` has at most {LABEL_LIMIT} characters.")
+    if text is not None and len(text) > CHOSEN_LIMIT:
+        raise Refusal("invalid_request", f"`{name}` has at most {CHOSEN_LIMIT} characters.")
     return text
 
 

@@ -110,6 +110,7 @@ class Trial:
         status: int = message["status"]
         attempt = self.attempt
         attempt.status = status
+        attempt.response_headers = message["headers"]
         self._start = message
         if status < 300:
             self.reply = Reply(

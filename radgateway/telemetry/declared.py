@@ -34,6 +34,8 @@ AUTH_FAILURES: Final = (
     "token_not_yet_valid",
 )
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
+TOKEN_TYPES: Final = ("input", "output", "cached_input", "reasoning_output")
+"""Kinds of tokens; those cached are among the input, those of reasoning among the output."""
 SHED_REASONS: Final = ("queue_full", "displaced", "queue_timeout", "client_deadline", "loop_lag")
 
 

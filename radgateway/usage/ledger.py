@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Protocol
 
+from radgateway.usage import sql_log
 from radgateway.usage.columns import (
     ATTEMPT_COLUMNS,
     ATTEMPT_NAMES,
@@ -198,6 +199,8 @@ class SQLiteLedger:
         connection = sqlite3.connect(
             self.path, timeout=self._busy_timeout_s, check_same_thread=False
         )
+        if sql_log.wanted():
+            connection.set_trace_callback(sql_log.say)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             # In WAL mode NORMAL loses nothing when the process dies, at most the last

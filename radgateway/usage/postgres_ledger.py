@@ -12,12 +12,13 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from threading import Event, Timer
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from radgateway.usage import sql_log
 from radgateway.usage.columns import (
     ATTEMPT_COLUMNS,
     ATTEMPT_NAMES,
@@ -152,6 +153,8 @@ class PostgresLedger:
                 connection = self._connection = psycopg.connect(
                     autocommit=True, prepare_threshold=None, **self._parameters
                 )
+                if sql_log.wanted():
+                    connection.cursor_factory = _SaidCursor
             with _cut_off(connection, self._timeout_s):
                 if is_new:
                     _create_tables(connection, self._begin)
@@ -168,6 +171,15 @@ class PostgresLedger:
         except BaseException:
             self.close()
             raise
+
+
+class _SaidCursor(psycopg.Cursor[Any]):
+    """A cursor that says what it executes, without the values."""
+
+    def execute(self, query: Any, *arguments: Any, **options: Any) -> Self:
+        """Say the statement, then send it."""
+        sql_log.say(str(query))
+        return super().execute(query, *arguments, **options)
 
 
 def _create_tables(connection: psycopg.Connection, begin: str) -> None:

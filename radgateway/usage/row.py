@@ -16,10 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from radgateway.exchange import Attempt, Exchange, Usage
+from radgateway.telemetry.redaction import scrub_name
 from radgateway.usage.prices import request_cost_usd
 
-LABEL_LIMIT = 256
-"""Characters kept of a name the caller chose (a model's)."""
 USAGE_ID: Final = re.compile(r"[0-9a-f]{32}")
 """The form of a row's id (`new_usage_id`)."""
 
@@ -172,8 +171,8 @@ def row_of(exchange: Exchange, *, usage_id: str | None = None, ending: bool = Fa
         operation.api_type if operation is not None else "",
         exchange.route,
         exchange.method,
-        _clean(exchange.model) if exchange.model is not None else "",
-        final.model if final is not None else "",
+        scrub_name(exchange.model) if exchange.model is not None else "",
+        scrub_name(final.model) if final is not None else "",
         final.provider if final is not None else "",
         exchange.reported_status,
         exchange.outcome_if(ended=ending or ended is not None),
@@ -198,7 +197,7 @@ def _attempt_row(attempt: Attempt, started: float, now: float) -> AttemptRow:
     first_byte, connect_s, cost = attempt.first_byte, attempt.connect_s, attempt.cost_usd
     return AttemptRow(
         attempt.provider,
-        attempt.model,
+        scrub_name(attempt.model),  # a wildcard's is the caller's
         attempt.status,
         attempt.failure,
         attempt.sent,
@@ -216,8 +215,3 @@ def _attempt_row(attempt: Attempt, started: float, now: float) -> AttemptRow:
 
 def _ms(seconds: float) -> float:
     return int(seconds * 1e6) / 1e3
-
-
-def _clean(name: str) -> str:
-    # A lone surrogate has no UTF-8 form: one such name would make its whole batch unstorable.
-    return name[:LABEL_LIMIT].encode("utf-8", "replace").decode("utf-8")

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from radgateway.upstream.interface import Timeouts, Upstream
     from radgateway.usage.ledger import MemoryLedger, SQLiteLedger
     from radgateway.usage.postgres_ledger import PostgresLedger
+    from radgateway.usage.prices import Price
     from radgateway.usage.recorder import UsageRecorder
     from radgateway.usage.writer import UsageWriter
 
@@ -103,6 +104,7 @@ _HOMES = {
     "upstream.interface": "Timeouts Upstream",
     "usage.ledger": "MemoryLedger SQLiteLedger",
     "usage.postgres_ledger": "PostgresLedger",
+    "usage.prices": "Price",
     "usage.recorder": "UsageRecorder",
     "usage.writer": "UsageWriter",
 }
@@ -146,6 +148,7 @@ __all__ = [
     "MockProvider",
     "ModelTable",
     "PostgresLedger",
+    "Price",
     "Principal",
     "Provider",
     "ProviderHealth",

@@ -76,7 +76,7 @@ def create_gateway(
     below: dict[str, ASGIApp] = {}
     if config.admin_keys:
         admin = _admin(parts, on_end)
-        show = views(standing.config_view(config), parts.usage.recent, parts.statuses)
+        show = views(standing.config_view(config, parts.prices), parts.usage.recent, parts.statuses)
         change = changes(parts.drain, stop or parts.drain.start, parts.statuses)
         below[PREFIX] = compose(Management(show, change), *admin)
         paths[f"{PREFIX}faults"] = compose(FaultsEndpoint(parts.faults), *admin)

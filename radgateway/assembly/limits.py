@@ -11,7 +11,7 @@ from limits.aio.storage import Storage
 from radgateway.asgi import ASGIApp
 from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.bearer_tokens import NAME_PREFIX
-from radgateway.inbound.limit_plan import LimitBook, Price
+from radgateway.inbound.limit_plan import LimitBook, Prices
 from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.limit_storage import storage_of
 from radgateway.inbound.rate_limit import RateLimiter
@@ -52,19 +52,15 @@ def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
         found = of_models.get(entry) if entry is not None else None
         return (entry, found) if entry is not None and found is not None else None
 
-    def price_of(asked: str) -> Price | None:
+    def prices_of(asked: str) -> Prices:
         route = models.find(asked)
-        prices = [c.price for c in route.candidates if c.price is not None] if route else []
-        if not prices:
-            return None
-        # Whoever will serve it: what is reserved is enough for each of them.
-        return max(price[0] for price in prices), max(price[1] for price in prices)
+        return [c.price for c in route.candidates if c.price is not None] if route else []
 
     return LimitBook(
         of_key=of_key,
         of_model=of_model if of_models else None,
         total=limits.total,
-        price_of=price_of,
+        prices_of=prices_of,
         shadow=limits.shadow,
     )
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from radgateway import __version__
 from radgateway.asgi import ASGIApp
-from radgateway.assembly import access, limits, providers, standing, usage
+from radgateway.assembly import access, limits, prices, providers, standing, usage
 from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.drain import Drain, DrainLimits
 from radgateway.inbound.limit_storage import close_storage
@@ -31,7 +31,8 @@ class Parts:
         self.config = config
         self.instruments = instruments
         self.drain = _drain(config)
-        self.models = providers.model_table(config)
+        self.prices = prices.price_book(config)
+        self.models = providers.model_table(config, self.prices)
         self.hints = providers.breaker_hints(config)
         self.providers, self.clients = providers.providers(config, instruments, self.hints)
         self.faults = providers.fault_switch(config, self.providers, instruments)

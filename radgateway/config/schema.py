@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from radgateway.config.jwt import JwtConfig
+from radgateway.config.prices import PricesConfig
 from radgateway.config.providers import ModelConfig, ProviderConfig
 from radgateway.config.secrets import Dsn, Secret
 from radgateway.config.values import DAY_S, HOST_PORT, NAME, http_url, matches, within
@@ -280,6 +281,8 @@ class GatewayConfig:
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     """By the name callers use, in which `*` stands for anything."""
+    prices: PricesConfig = field(default_factory=PricesConfig)
+    """Where the prices come from of candidates that have none of their own."""
     retry_budget: RetryBudgetConfig = field(default_factory=RetryBudgetConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     admission: AdmissionConfig | None = field(default_factory=AdmissionConfig)

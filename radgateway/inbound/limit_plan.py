@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from urllib.parse import quote
 
 from radgateway.inbound.limit_set import (
@@ -22,6 +21,7 @@ from radgateway.inbound.limit_set import (
     Rate,
     rates_of,
 )
+from radgateway.usage.prices import Price
 
 Costs = tuple[int, int, int, int, int, int]
 """What one request takes of each kind, in the order of `KINDS`."""
@@ -33,7 +33,7 @@ _OWNER_MAX = 200
 
 OfKey = Callable[[str], LimitSet | None]
 OfModel = Callable[[str], tuple[str, LimitSet] | None]
-Price = tuple[Decimal, Decimal]
+Prices = Sequence[Price]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,8 @@ class LimitBook:
     this is set, every request is read for its model."""
     total: LimitSet | None = None
     """What all callers may spend together."""
-    price_of: Callable[[str], Price | None] | None = None
-    """USD per million input and output tokens of a model, to reserve money by."""
+    prices_of: Callable[[str], Prices] | None = None
+    """The prices of whoever may serve a model, to reserve money by."""
     shadow: bool = False
     """Whether all limits only count and report."""
 

@@ -102,7 +102,7 @@ class RateLimiter:
             raise ValueError(f"replicas must be at least 1, not {replicas}")
         self.app = app
         book = _book_of(limits)
-        self._estimator = Estimator(book.price_of)
+        self._estimator = Estimator(book.prices_of)
         self._key = key
         self._on_failure = on_storage_failure
         self._replicas = replicas
@@ -298,7 +298,7 @@ async def _refuse(
     await answer(scope, send, refusal_of(standings, refused, _dialect_of(exchange)))
 
 
-_UNREAD = Estimate("", 0, 0, 0, (0.0, 0.0))
+_UNREAD = Estimate("", 0, 0, 0, ())
 """The estimate of a request that no limit needs one of."""
 
 

@@ -47,6 +47,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "storage.journal": ("waiting", "waiting"),
     "storage.usage": ("memory://", Dsn("memory://")),
     "storage.limits": ("redis://h:1/0", Dsn("redis://h:1/0")),
+    "prices.source": ("none", "none"),
+    "prices.file": ("prices.yaml", "prices.yaml"),
     "telemetry.log_level": ("error", "error"),
     "telemetry.tracing.exporter": ("stdout", "stdout"),
     "telemetry.tracing.otlp_endpoint": ("jaeger-collector:4317", "jaeger-collector:4317"),

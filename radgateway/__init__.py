@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from radgateway.inbound.keepalive import StreamKeepalive
     from radgateway.inbound.key_renewal import RenewedKeys
     from radgateway.inbound.limit_plan import LimitBook
-    from radgateway.inbound.limit_set import LimitSet
+    from radgateway.inbound.limit_set import Budget, LimitSet
     from radgateway.inbound.load_shed import LoadShed
     from radgateway.inbound.rate_limit import RateLimiter
     from radgateway.inbound.request_context import RequestContextMiddleware
@@ -77,7 +77,7 @@ _HOMES = {
     "inbound.keepalive": "StreamKeepalive",
     "inbound.load_shed": "LoadShed",
     "inbound.limit_plan": "LimitBook",
-    "inbound.limit_set": "LimitSet",
+    "inbound.limit_set": "Budget LimitSet",
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
     "provider.adaptive_limit": "AdaptiveConfig AdaptiveLimit",
@@ -119,6 +119,7 @@ __all__ = [
     "Attempt",
     "BreakerConfig",
     "BreakerPolicy",
+    "Budget",
     "Bulkhead",
     "Candidate",
     "CircuitBreaker",

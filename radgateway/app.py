@@ -26,6 +26,7 @@ from radgateway.inbound.keepalive import StreamKeepalive
 from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.operations.fault_switch import FaultsEndpoint
 from radgateway.operations.health import liveness, readiness
+from radgateway.operations.keys_view import keys_view
 from radgateway.operations.management import PREFIX, Management, changes, views
 from radgateway.operations.model_list import model_list
 from radgateway.routing.retry_budget import RetryBudget
@@ -78,7 +79,8 @@ def create_gateway(
         admin = _admin(parts, on_end)
         show = views(standing.config_view(config, parts.prices), parts.usage.recent, parts.statuses)
         change = changes(parts.drain, stop or parts.drain.start, parts.statuses)
-        below[PREFIX] = compose(Management(show, change), *admin)
+        keys = keys_view(access.callers(config), parts.standings)
+        below[PREFIX] = compose(Management(show, change, keys), *admin)
         paths[f"{PREFIX}faults"] = compose(FaultsEndpoint(parts.faults), *admin)
     return Gateway(
         data_plane,

@@ -119,4 +119,4 @@ def _money_is_limited(config: GatewayConfig) -> bool:
     sets = [config.limits.per_caller, config.limits.total]
     sets += [key.limit_set for key in config.keys]
     sets += [model.limits for model in config.models.values()]
-    return any(each is not None and each.money for each in sets)
+    return any(each is not None and (each.money or each.budget) for each in sets)

@@ -26,6 +26,7 @@ from radgateway.inbound.limit_set import (
     OUTPUT_TOKENS,
     REQUESTS,
     TOKENS,
+    Budget,
     LimitSet,
     check_rates,
 )
@@ -81,6 +82,8 @@ class KeyConfig:
     """Tokens of answers alone."""
     money_limits: tuple[str, ...] = ()
     """US dollars, such as `5/day` or `0.50/hour`; needs prices of the candidates."""
+    budget: Budget | None = None
+    """US dollars for each day or month of the calendar, in UTC."""
     max_concurrency: int | None = None
     """Requests in progress at once, at least 1; None for no bound of its own."""
     priority: Priority = "normal"
@@ -103,6 +106,7 @@ class KeyConfig:
             input_tokens=self.input_token_limits,
             output_tokens=self.output_token_limits,
             money=self.money_limits,
+            budget=self.budget,
             max_concurrency=self.max_concurrency,
             shadow=self.shadow_limits,
         )

@@ -110,6 +110,11 @@ class Reply:
         return self._dialect.usage(self._counts) if self._counts is not None else None
 
     @property
+    def reported_in_full(self) -> bool:
+        """Whether what has been reported is the last word on it, and not how it stood by then."""
+        return self.complete or self._shape is Shape.WHOLE
+
+    @property
     def told(self) -> bool:
         """Whether it comes token by token, so that `parts` tells of a length."""
         return self._shape is Shape.EVENTS and self._dialect.texts
@@ -183,9 +188,10 @@ class Reply:
         # What was pending has been searched already, but for a terminator cut in two.
         for match in _EVENT_END.finditer(buffer, max(0, len(pending) - 3)):
             event = buffer[at : match.end()]
-            self.parts += 1
             if self._keep(event):
                 out.append(event)
+            if not self.failed:
+                self.parts += 1
             at = match.end()
         rest = buffer[at:]
         self._pending = b""

@@ -262,15 +262,17 @@ class Trial:
         model, body_bytes = self.attempt.model, len(self._ask.body)
         # A form has a recording in it, whose length in bytes says nothing.
         form = self._ask.content_type[:10].lower() == b"multipart/"
+        reply.close()
+        usage = reply.usage
         if reply.complete and self.attempt.failure is None:
-            usage = reply.usage
             if usage is None:
                 return Usage(source="absent")
             self._lengths.learn(model, 0 if form else body_bytes, usage)
             return usage
-        reply.close()
+        if usage is not None and usage.total_tokens is not None and reply.reported_in_full:
+            return usage
         prompt_tokens = None if form else self._lengths.prompt(model, body_bytes)
-        return completed(reply.usage, prompt_tokens, reply.parts if reply.told else None)
+        return completed(usage, prompt_tokens, reply.parts if reply.told else None)
 
     async def deliver(self) -> None:
         """No other attempt will be made: give the caller what this one came to."""

@@ -74,13 +74,11 @@ def completed(reported: Usage | None, prompt_tokens: int | None, parts: int | No
     """What an answer that broke off used: what was reported by then, and the rest estimated.
 
     `prompt_tokens` is an estimate, and `parts` the tokens of the answer that have come; None where
-    there is nothing to tell them by, so that they stay unknown. What a stream says at its start is
-    how much it had written by then, so the greater of the two counts.
+    there is nothing to tell them by, so that they stay unknown. What a stream says under way is how
+    much it had written by then, so the greater of the two counts.
     """
     usage = reported or Usage()
     read, written = usage.input_tokens, usage.output_tokens
-    if read is not None and written is not None and written >= (parts or 0):
-        return usage
     if parts is not None:
         written = max(written or 0, parts)
     read = read if read is not None else prompt_tokens

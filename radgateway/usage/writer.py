@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from radgateway.usage.journal import Entry, Journal
 from radgateway.usage.ledger import Ledger, LedgerUnavailable
+from radgateway.usage.query import GroupBy, Sums, UsageFilter
 from radgateway.usage.recovery import Recovery
 from radgateway.usage.row import UsageRow
 
@@ -137,6 +138,11 @@ class UsageWriter:
         """The newest rows in the ledger, newest first. Raises `LedgerUnavailable`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._ledger.recent, limit)
+
+    async def sums(self, wanted: UsageFilter, by: tuple[GroupBy, ...] = ()) -> list[Sums]:
+        """Sums over rows in the ledger, by group. Raises `LedgerUnavailable`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._ledger.sums, wanted, by)
 
     async def aclose(self, timeout_s: float = 5.0) -> None:
         """Write what is queued, for at most `timeout_s` seconds, and close the ledger."""

@@ -231,7 +231,7 @@ def test_memory_and_several_replicas_is_said_aloud(caplog: pytest.LogCaptureFixt
 
 def test_money_without_a_price_is_said_aloud() -> None:
     """What has no price is not counted, and whoever sets a limit on money should know."""
-    for limits in ({"money_limits": ["1/day"]},):
+    for limits in ({"money_limits": ["1/day"]}, {"budget": {"usd": 1, "per": "day"}}):
         config = load_config(with_limits(**limits), {})
         (notice,) = prices.notices(config, NoPrices())
         assert "models.s" in notice

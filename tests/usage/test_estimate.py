@@ -47,12 +47,12 @@ def test_models_are_remembered_within_a_bound() -> None:
         (None, 100, None, Usage(100, None, source="estimated")),
         (None, None, None, Usage(source="absent")),
         (Usage(30, 1, 20), 100, 7, Usage(30, 7, 20, source="estimated")),
-        (Usage(30, 9, 20), 100, 7, Usage(30, 9, 20)),
-        (Usage(30, 9), 100, None, Usage(30, 9)),
+        (Usage(30, 9, 20), 100, 7, Usage(30, 9, 20, source="estimated")),
+        (Usage(30, 9), 100, None, Usage(30, 9, source="estimated")),
         (Usage(30), 100, 7, Usage(30, 7, source="estimated")),
         (Usage(None, 9), 100, 7, Usage(100, 9, source="estimated")),
         (Usage(None, 9), None, 7, Usage(None, 9, source="estimated")),
-        (Usage(0, 0), 100, 0, Usage(0, 0)),
+        (Usage(0, 0), 100, 0, Usage(0, 0, source="estimated")),
     ],
 )
 def test_what_was_reported_stands_and_the_rest_is_estimated(

@@ -39,13 +39,17 @@ _NAMES: Final = frozenset(
         "cachedContentTokenCount",
     }
 )
-_INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-_OUTPUT_DETAILS: Final = (
-    "completion_tokens_details",
-    "output_tokens_details",
-    "output_token_details",
+_GROUPS: Final = frozenset(
+    {
+        "prompt_tokens_details",
+        "input_tokens_details",
+        "input_token_details",
+        "completion_tokens_details",
+        "output_tokens_details",
+        "output_token_details",
+        "cache_creation",
+    }
 )
-_GROUPS: Final = frozenset({*_INPUT_DETAILS, *_OUTPUT_DETAILS, "cache_creation"})
 _DETAIL_NAMES: Final = frozenset(
     {
         "cached_tokens",
@@ -61,6 +65,7 @@ _DETAIL_NAMES: Final = frozenset(
 _LISTS: Final = frozenset({"promptTokensDetails", "candidatesTokensDetails"})
 _LISTED_MAX: Final = 16
 """Modalities looked at; there are five."""
+_NOTHING: Final[Counts] = {}
 
 
 def gathered(earlier: Counts | None, said: Mapping[str, Any]) -> Counts:
@@ -72,14 +77,17 @@ def gathered(earlier: Counts | None, said: Mapping[str, Any]) -> Counts:
     found: Counts = dict(earlier) if earlier is not None else {}
     for name, value in said.items():
         if name in _NAMES:
-            if _number(value) is not None:
-                found[name] = value
-        elif name in _GROUPS and isinstance(value, Mapping):
-            found[name] = found.get(name, {}) | {
-                detail: count
-                for detail, count in value.items()
-                if detail in _DETAIL_NAMES and _number(count) is not None
-            }
+            count = _seconds(value) if name == "seconds" else _count(value)
+            if count is not None:
+                found[name] = count
+        elif name in _GROUPS and isinstance(value, dict):
+            group = dict(found[name]) if name in found else {}
+            for detail, number in value.items():
+                if detail in _DETAIL_NAMES:
+                    count = _count(number)
+                    if count is not None:
+                        group[detail] = count
+            found[name] = group
         elif name in _LISTS and isinstance(value, list):
             found[name] = value[:_LISTED_MAX]
     return found
@@ -87,51 +95,60 @@ def gathered(earlier: Counts | None, said: Mapping[str, Any]) -> Counts:
 
 def openai(counts: Counts) -> Usage | None:
     """Chat completions, responses, embeddings, images and audio: two namings of one shape."""
-    read = _first(counts, "input_tokens", "prompt_tokens")
-    written = _first(counts, "output_tokens", "completion_tokens")
-    total = _count(counts.get("total_tokens"))
+    get = counts.get
+    read, written = get("input_tokens"), get("output_tokens")
+    if read is None:
+        read = get("prompt_tokens")
+    if written is None:
+        written = get("completion_tokens")
+    total = get("total_tokens")
     if written is None and read is not None and total is not None and total >= read:
         written = total - read  # embeddings report a total and no completion
     if read is None and written is None:
-        seconds = _number(counts.get("seconds"))
+        seconds = get("seconds")
         return Usage(audio_s=float(seconds)) if seconds is not None else None
-    reasoning = _detail(counts, _OUTPUT_DETAILS, "reasoning_tokens")
-    if read is not None and written is not None and reasoning and total is not None:
+    inputs = get("prompt_tokens_details") or get("input_tokens_details")
+    inputs = inputs or get("input_token_details") or _NOTHING
+    outputs = get("completion_tokens_details") or get("output_tokens_details")
+    outputs = outputs or get("output_token_details") or _NOTHING
+    reasoning = outputs.get("reasoning_tokens")
+    if reasoning and read is not None and written is not None and total is not None:
         # xAI's, which counts it beside the answer.
         written += reasoning if total == read + written + reasoning else 0
-    cached = _detail(counts, _INPUT_DETAILS, "cached_tokens")
+    cached = inputs.get("cached_tokens")
     if cached is None:  # Kimi's, Anthropic's compatible API's and DeepSeek's
-        cached = _first(counts, "cached_tokens", "prompt_cache_hit_tokens")
+        cached = get("cached_tokens", get("prompt_cache_hit_tokens"))
     return Usage(
         input_tokens=read,
         output_tokens=written,
         cached_tokens=_part(cached, read),
         reasoning_tokens=_part(reasoning, written),
-        cache_write_tokens=_part(_detail(counts, _INPUT_DETAILS, "cache_write_tokens"), read),
-        input_audio_tokens=_part(_detail(counts, _INPUT_DETAILS, "audio_tokens"), read),
-        input_image_tokens=_part(_detail(counts, _INPUT_DETAILS, "image_tokens"), read),
-        output_audio_tokens=_part(_detail(counts, _OUTPUT_DETAILS, "audio_tokens"), written),
-        output_image_tokens=_part(_detail(counts, _OUTPUT_DETAILS, "image_tokens"), written),
+        cache_write_tokens=_part(inputs.get("cache_write_tokens"), read),
+        input_audio_tokens=_part(inputs.get("audio_tokens"), read),
+        input_image_tokens=_part(inputs.get("image_tokens"), read),
+        output_audio_tokens=_part(outputs.get("audio_tokens"), written),
+        output_image_tokens=_part(outputs.get("image_tokens"), written),
     )
 
 
 def anthropic(counts: Counts) -> Usage | None:
     """Messages: cache reads and writes are counted beside `input_tokens`, so they are added."""
-    fresh, written = _count(counts.get("input_tokens")), _count(counts.get("output_tokens"))
+    fresh, written = counts.get("input_tokens"), counts.get("output_tokens")
     if fresh is None and written is None:
         return None
-    read = _count(counts.get("cache_read_input_tokens"))
-    stored = _count(counts.get("cache_creation_input_tokens"))
-    creation = ("cache_creation",)
-    short = _detail(counts, creation, "ephemeral_5m_input_tokens")
-    long = _detail(counts, creation, "ephemeral_1h_input_tokens")
+    read = counts.get("cache_read_input_tokens")
+    stored = counts.get("cache_creation_input_tokens")
+    creation = counts.get("cache_creation", _NOTHING)
+    short = creation.get("ephemeral_5m_input_tokens")
+    long = creation.get("ephemeral_1h_input_tokens")
     if stored is None and (short is not None or long is not None):
         stored = (short or 0) + (long or 0)
+    thinking = counts.get("output_tokens_details", _NOTHING).get("thinking_tokens")
     return Usage(
         input_tokens=None if fresh is None else fresh + (read or 0) + (stored or 0),
         output_tokens=written,
         cached_tokens=read,
-        reasoning_tokens=_part(_detail(counts, _OUTPUT_DETAILS, "thinking_tokens"), written),
+        reasoning_tokens=_part(thinking, written),
         cache_write_tokens=stored,
         long_cache_write_tokens=_part(long, stored),
     )
@@ -140,19 +157,19 @@ def anthropic(counts: Counts) -> Usage | None:
 def gemini(counts: Counts) -> Usage | None:
     """generateContent: thoughts are counted beside the candidates, and the results of tools beside
     the prompt, so they are added."""
-    prompt = _count(counts.get("promptTokenCount"))
-    answer = _count(counts.get("candidatesTokenCount"))
-    thoughts = _count(counts.get("thoughtsTokenCount"))
+    get = counts.get
+    prompt, answer = get("promptTokenCount"), get("candidatesTokenCount")
+    thoughts = get("thoughtsTokenCount")
     if prompt is None and answer is None:
         return None
-    read = None if prompt is None else prompt + (_count(counts.get("toolUsePromptTokenCount")) or 0)
+    read = None if prompt is None else prompt + get("toolUsePromptTokenCount", 0)
     written = None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0)
-    if written is None and read is not None and _count(counts.get("totalTokenCount")) == read:
+    if written is None and read is not None and get("totalTokenCount") == read:
         written = 0  # an embedding, or a prompt that was blocked
     return Usage(
         input_tokens=read,
         output_tokens=written,
-        cached_tokens=_part(_count(counts.get("cachedContentTokenCount")), read),
+        cached_tokens=_part(get("cachedContentTokenCount"), read),
         reasoning_tokens=thoughts,
         input_audio_tokens=_part(_listed(counts, "promptTokensDetails", "AUDIO"), read),
         input_image_tokens=_part(_listed(counts, "promptTokensDetails", "IMAGE"), read),
@@ -161,36 +178,19 @@ def gemini(counts: Counts) -> Usage | None:
     )
 
 
-def _number(value: Any) -> int | float | None:
-    """A number that may count something, or None: no text, no truth value, no NaN."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value if 0 <= value <= COUNT_MAX else None  # NaN is neither
-    return None
-
-
 def _count(value: Any) -> int | None:
-    """A whole number; some servers write theirs as 12.0."""
-    number = _number(value)
-    return int(number) if number is not None and number == int(number) else None
-
-
-def _first(counts: Counts, *names: str) -> int | None:
-    """The first of some names that has a count."""
-    for name in names:
-        value = _count(counts.get(name))
-        if value is not None:
-            return value
+    """A whole number that may count something, or None: no text, no truth value, no NaN."""
+    if type(value) is int:
+        return value if 0 <= value <= COUNT_MAX else None
+    if isinstance(value, float) and 0 <= value <= COUNT_MAX and value.is_integer():
+        return int(value)  # some servers write theirs as 12.0
     return None
 
 
-def _detail(counts: Counts, groups: tuple[str, ...], name: str) -> int | None:
-    for group in groups:
-        details = counts.get(group)
-        if isinstance(details, dict):
-            value = _count(details.get(name))
-            if value is not None:
-                return value
-    return None
+def _seconds(value: Any) -> float | None:
+    """A length of time, which may have a fraction."""
+    number = type(value) is int or isinstance(value, float)
+    return value if number and 0 <= value <= COUNT_MAX else None
 
 
 def _part(part: int | None, whole: int | None) -> int | None:

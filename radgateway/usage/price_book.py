@@ -100,7 +100,7 @@ class ListedPrices:
 class PackagedPrices:
     """The prices of genai-prices, found by a provider's address. Raises `ImportError`.
 
-    It is imported here and not before: it takes a quarter of a second and some 30 MB. Its own
+    It is imported here and not before: it takes a third of a second and 13 MB. Its own
     look-up remembers every name it was ever asked for; this asks its models themselves.
     """
 

@@ -9,12 +9,11 @@ as any other input or output: no discount is made up.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 
 from radgateway.exchange import HEDGE_LOST, Attempt, Usage
 
-PER_MILLION = Decimal(1_000_000)
 DAY_S = 86_400
 _FINEST = Decimal("1e-12")
 """Costs have at most twelve decimals, so that sums of them stay exact in bounded columns."""
@@ -51,6 +50,18 @@ class Price:
     """Prices that hold from one second of the day (UTC) to another; the last that fits."""
     version: str = ""
     """The table it is from, as rows name it."""
+    fine: bool = field(init=False, compare=False, repr=False)
+    """Whether a cost by it may have more than twelve decimals."""
+
+    def __post_init__(self) -> None:
+        """Find out once what would take longer than the rest of a cost."""
+        exponents = (
+            value.as_tuple().exponent
+            for each in fields(self)
+            if isinstance(value := getattr(self, each.name, None), Decimal)
+        )
+        fine = any(isinstance(e, int) and e < -6 for e in exponents)
+        object.__setattr__(self, "fine", fine)
 
     def at(self, unix_s: float) -> Price:
         """The price of a request that began at a time."""
@@ -89,7 +100,8 @@ def cost_usd(usage: Usage | None, price: Price | None) -> Decimal | None:
     if (read and price.input is None) or (written and price.output is None):
         return None
     cost = _input_cost(usage, read, price) + _output_cost(usage, written, price)
-    return _bounded(cost / PER_MILLION)
+    cost = cost.scaleb(-6)
+    return (cost.quantize(_FINEST) if price.fine else cost).normalize()
 
 
 def _input_cost(usage: Usage, read: int, price: Price) -> Decimal:
@@ -139,16 +151,12 @@ def _cost_of_sound(usage: Usage, price: Price) -> Decimal | None:
     tokens = usage.input_tokens is not None or usage.output_tokens is not None
     if tokens or usage.audio_s is None or price.audio_hour is None:
         return None
-    return _bounded(price.audio_hour * Decimal(str(usage.audio_s)) / 3600)
+    cost = price.audio_hour * Decimal(str(usage.audio_s)) / 3600
+    return cost.quantize(_FINEST).normalize()
 
 
 def _known(price: Decimal | None, otherwise: Decimal) -> Decimal:
     return price if price is not None else otherwise
-
-
-def _bounded(cost: Decimal) -> Decimal:
-    exponent = cost.as_tuple().exponent
-    return cost.quantize(_FINEST) if isinstance(exponent, int) and exponent < -12 else cost
 
 
 def request_cost_usd(attempts: Iterable[Attempt]) -> Decimal | None:

@@ -22,7 +22,7 @@ from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
 from radgateway.inbound.limit_period import index_of, start_of
 from radgateway.telemetry.request_log import fields_of
-from radgateway.usage.ledger import SQLiteLedger
+from radgateway.usage.ledger import MemoryLedger, SQLiteLedger
 
 CHAT = "/v1/chat/completions"
 CONFIG: dict[str, Any] = {
@@ -157,12 +157,33 @@ def test_a_budget_in_shadow_refuses_nobody_and_reports() -> None:
     running(story, keys=[CONFIG["keys"][0] | {"shadow_limits": True}])
 
 
-@pytest.mark.skipif(
-    not hasattr(SQLiteLedger, "sums"), reason="the ledger in SQLite has no sums yet"
+class Kept(MemoryLedger):
+    """A ledger that outlives the gateway."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "kept",
+        pytest.param(
+            "sqlite",
+            marks=pytest.mark.skipif(
+                not hasattr(SQLiteLedger, "sums"), reason="the ledger in SQLite has no sums yet"
+            ),
+        ),
+    ],
 )
-def test_a_restart_gives_no_budget_back(tmp_path: Path) -> None:
+def test_a_restart_gives_no_budget_back(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though limits are counted in memory: the ledger knows what was spent."""
     storage = {"usage": f"sqlite:///{tmp_path}/usage.db"}
+    if kind == "kept":
+        kept = Kept()
+        monkeypatch.setattr("radgateway.assembly.usage._ledger", lambda config: kept)
     spent: list[Decimal] = []
 
     async def first(gateway: Gateway) -> None:

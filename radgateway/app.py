@@ -28,6 +28,7 @@ from radgateway.inbound.request_context import RequestContextMiddleware
 from radgateway.openapi.document import openapi_endpoint
 from radgateway.operations.fault_switch import FaultsEndpoint
 from radgateway.operations.health import liveness, readiness
+from radgateway.operations.keys_view import keys_view
 from radgateway.operations.management import PREFIX, Management, changes, views
 from radgateway.operations.model_list import model_list
 from radgateway.routing.retry_budget import RetryBudget
@@ -80,10 +81,11 @@ def create_gateway(
     below: dict[str, ASGIApp] = {}
     if config.admin_keys:
         admin = _admin(parts, on_end)
-        show = views(standing.config_view(config), parts.usage, parts.statuses)
+        show = views(standing.config_view(config, parts.prices), parts.usage, parts.statuses)
         change = changes(parts.drain, stop or parts.drain.start, parts.statuses)
+        keys = keys_view(access.callers(config), parts.standings)
         described: dict[str, ASGIApp] = {"openapi.json": openapi_endpoint}
-        below[PREFIX] = compose(Management(show, described, change), *admin)
+        below[PREFIX] = compose(Management(show, described, change, keys), *admin)
         paths[f"{PREFIX}faults"] = compose(FaultsEndpoint(parts.faults), *admin)
     return Gateway(
         data_plane,

@@ -96,10 +96,17 @@ def _workers(text: str) -> int:
 
 def _check_config(options: argparse.Namespace) -> int:
     config = load_config(options.file, os.environ)
-    for notice in config.notices:
+    for notice in _notices(config):
         print(f"note: {notice}", file=sys.stderr)
     print(effective(config), end="")
     return 0
+
+
+def _notices(config: GatewayConfig) -> list[str]:
+    """What whoever starts the gateway should know, its prices included. Raises `ConfigError`."""
+    from radgateway.assembly import prices
+
+    return [*config.notices, *prices.notices(config, prices.price_book(config))]
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -128,8 +135,10 @@ def _serve(options: argparse.Namespace) -> int:
         limits = replace(config.limits, replicas=options.workers)
         config = replace(config, limits=limits)
 
+    notices = _notices(config)
+
     def announce(address: str) -> None:
-        print(_welcome(config, address, options.workers), flush=True)
+        print(_welcome(config, address, options.workers, notices), flush=True)
 
     try:
         return serve(config, source, workers=options.workers, announce=announce)
@@ -138,7 +147,7 @@ def _serve(options: argparse.Namespace) -> int:
         return 1
 
 
-def _welcome(config: GatewayConfig, address: str, workers: int) -> str:
+def _welcome(config: GatewayConfig, address: str, workers: int, notices: list[str]) -> str:
     """What a person wants to know first."""
     processes = "1 worker" if workers == 1 else f"{workers} workers"
     lines = [
@@ -149,7 +158,7 @@ def _welcome(config: GatewayConfig, address: str, workers: int) -> str:
     ]
     if config.telemetry.metrics:
         lines.append(f"Metrics: {address}/metrics")
-    lines += [f"Note: {notice}" for notice in config.notices]
+    lines += [f"Note: {notice}" for notice in notices]
     counting = config.limits.replicas
     if counting > 1 and config.storage.limits.scheme == "memory":
         whose = f"{workers} workers" if counting == workers else f"{counting} replicas"

@@ -51,6 +51,7 @@ CATALOGUE: dict[str, Kind] = {
     "unsupported_media_type": Kind(415, "invalid", False),
     # what we decline to do now
     "rate_limited": Kind(429, "rate_limit"),
+    "budget_exceeded": Kind(429, "rate_limit", False),
     "overloaded": Kind(503, "overloaded"),
     "auth_unavailable": Kind(503, "overloaded"),
     "queue_timeout": Kind(503, "overloaded"),

@@ -19,6 +19,7 @@ from radgateway.asgi import Clock, Headers, Message, Scope, Send
 
 if TYPE_CHECKING:
     from radgateway.dialects.base import Ask, Dialect
+    from radgateway.usage.prices import Price
 
 KEY = "radgateway"
 ATTEMPT_KEY = "radgateway.attempt"
@@ -62,17 +63,28 @@ class Operation:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one attempt. `None` is unknown, which is not 0."""
+    """What one attempt used. `None` is unknown, which is not 0."""
 
     input_tokens: int | None = None
     """Including the cached ones, whatever the provider's own convention is."""
     output_tokens: int | None = None
     """Including reasoning."""
     cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    """Put into the prompt cache, among the input."""
+    """Of the input, read from the provider's cache."""
     reasoning_tokens: int | None = None
+    """Of the output."""
+    cache_write_tokens: int | None = None
+    """Of the input, written to the provider's cache."""
+    long_cache_write_tokens: int | None = None
+    """Of those written, what is kept for an hour, which Anthropic charges more for."""
+    input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_image_tokens: int | None = None
+    audio_s: float | None = None
+    """Seconds of sound, where that is what the provider charges for."""
     source: UsageSource = "reported"
+    """estimated where any of it is: the provider was cut off before it had said."""
 
     @property
     def total_tokens(self) -> int | None:
@@ -119,7 +131,7 @@ class Attempt:
         self.failure: str | None = None
         """Why it failed, from a closed set of reasons; None while it has not."""
         self.usage: Usage | None = None
-        self.price: tuple[Decimal, Decimal] | None = None
+        self.price: Price | None = None
         self.cost_usd: Decimal | None = None
         self.sent = True
         """False where no byte reached the provider, so trying again is free. By the provider."""
@@ -227,7 +239,7 @@ class Exchange:
         self,
         provider: str,
         model: str,
-        price: tuple[Decimal, Decimal] | None,
+        price: Price | None,
         *,
         hedge: bool = False,
     ) -> Attempt:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from radgateway import __version__
 from radgateway.asgi import ASGIApp
-from radgateway.assembly import access, limits, providers, standing, usage
+from radgateway.assembly import access, limits, prices, providers, standing, usage
 from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.drain import Drain, DrainLimits
+from radgateway.inbound.limit_ledger import Standing
 from radgateway.inbound.limit_storage import close_storage
 from radgateway.inbound.load_shed import LoadShed
 from radgateway.inbound.rate_limit import RateLimiter
@@ -38,7 +39,8 @@ class Parts:
         self.config = config
         self.instruments = instruments
         self.drain = _drain(config)
-        self.models = providers.model_table(config)
+        self.prices = prices.price_book(config)
+        self.models = providers.model_table(config, self.prices)
         self.hints = providers.breaker_hints(config)
         self.providers, self.clients = providers.providers(config, instruments, self.hints)
         self.faults = providers.fault_switch(config, self.providers, instruments)
@@ -50,6 +52,7 @@ class Parts:
         self.limits = limits.limits_storage(config)
         self.limits_state = limits.LimitsState(config.limits.on_storage_failure, instruments)
         self._limiter: RateLimiter | None = None
+        self.budgets = limits.budget_seed(config, self.usage, lambda: self._limiter)
         self._trace()
         self._watch()
 
@@ -94,10 +97,22 @@ class Parts:
         self._limiter = made(app)
         return self._limiter
 
+    async def standings(self, name: str) -> Sequence[Standing] | None:
+        """Where a caller stands against its limits; None where that can't be known now."""
+        return await self._limiter.standings(name) if self._limiter is not None else None
+
     @property
     def starters(self) -> list[Callable[[], object]]:
         """What has to be started, in the event loop that serves."""
-        runs = (self.lag, self.dependencies, self.probes, self.hints, self.usage, self.tokens)
+        runs = (
+            self.lag,
+            self.dependencies,
+            self.probes,
+            self.hints,
+            self.usage,
+            self.budgets,
+            self.tokens,
+        )
         return [each.start for each in runs if each is not None]
 
     @property
@@ -108,6 +123,7 @@ class Parts:
             self.dependencies,
             self.probes,
             self.hints,
+            self.budgets,
             self.usage,
             self._limiter,
             self.faults,

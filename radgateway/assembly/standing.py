@@ -26,6 +26,7 @@ from radgateway.provider.probe import (
 from radgateway.routing.models import Provider
 from radgateway.telemetry.genai_names import GenAIProvider, provider_of
 from radgateway.telemetry.instruments import Instruments
+from radgateway.usage.price_book import PriceBook
 
 
 class CollectorState:
@@ -43,7 +44,7 @@ class CollectorState:
         return self._state
 
 
-def config_view(config: GatewayConfig) -> dict[str, Any]:
+def config_view(config: GatewayConfig, prices: PriceBook) -> dict[str, Any]:
     """The configuration as the management API shows it: the original's shape, and no secret."""
     return {
         "listenAddr": f"{config.server.host}:{config.server.port}",
@@ -59,6 +60,7 @@ def config_view(config: GatewayConfig) -> dict[str, Any]:
         "environment": config.environment,
         "strategies": {name: model.strategy for name, model in config.models.items()},
         "retryBudgetRatio": config.retry_budget.ratio,
+        "prices": {"source": prices.source, "version": prices.version or None},
         "usageStorage": str(config.storage.usage),
         "limitsStorage": str(config.storage.limits),
     }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from radgateway.config.jwt import JwtConfig
+from radgateway.config.prices import PricesConfig
 from radgateway.config.providers import ModelConfig, ProviderConfig
 from radgateway.config.secrets import Dsn, Secret
 from radgateway.config.values import DAY_S, HOST_PORT, NAME, http_url, matches, within
@@ -25,6 +26,7 @@ from radgateway.inbound.limit_set import (
     OUTPUT_TOKENS,
     REQUESTS,
     TOKENS,
+    Budget,
     LimitSet,
     check_rates,
 )
@@ -80,6 +82,8 @@ class KeyConfig:
     """Tokens of answers alone."""
     money_limits: tuple[str, ...] = ()
     """US dollars, such as `5/day` or `0.50/hour`; needs prices of the candidates."""
+    budget: Budget | None = None
+    """US dollars for each day or month of the calendar, in UTC."""
     max_concurrency: int | None = None
     """Requests in progress at once, at least 1; None for no bound of its own."""
     priority: Priority = "normal"
@@ -102,6 +106,7 @@ class KeyConfig:
             input_tokens=self.input_token_limits,
             output_tokens=self.output_token_limits,
             money=self.money_limits,
+            budget=self.budget,
             max_concurrency=self.max_concurrency,
             shadow=self.shadow_limits,
         )
@@ -280,6 +285,8 @@ class GatewayConfig:
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     """By the name callers use, in which `*` stands for anything."""
+    prices: PricesConfig = field(default_factory=PricesConfig)
+    """Where the prices come from of candidates that have none of their own."""
     retry_budget: RetryBudgetConfig = field(default_factory=RetryBudgetConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     admission: AdmissionConfig | None = field(default_factory=AdmissionConfig)

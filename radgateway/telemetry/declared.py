@@ -21,6 +21,7 @@ _LIMITS: Final = (
     "input_tokens",
     "output_tokens",
     "money",
+    "budget",
     "concurrency",
 )
 LIMITED: Final = (*_LIMITS, *(f"shadow_{kind}" for kind in _LIMITS))

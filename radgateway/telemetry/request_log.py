@@ -14,6 +14,7 @@ from radgateway.telemetry.declared import AUTH_FAILURES
 from radgateway.telemetry.log_writer import LogWriter
 from radgateway.telemetry.logs import LineFormat
 from radgateway.telemetry.redaction import scrub_name
+from radgateway.usage.prices import request_cost_usd
 
 MESSAGE = "radgateway.request"
 
@@ -94,8 +95,9 @@ def _add_attempts(
         if usage.output_tokens is not None:
             fields["output_tokens"] = usage.output_tokens
         fields["usage_source"] = usage.source
-    if final.cost_usd is not None:
-        fields["cost_usd"] = f"{final.cost_usd:f}"
+    cost = request_cost_usd(attempts)
+    if cost is not None:
+        fields["cost_usd"] = f"{cost:f}"
     fields["attempts"] = [_attempt(attempt, now) for attempt in attempts]
 
 

@@ -33,6 +33,7 @@ class AttemptRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: int | None
     failure: str | None
     sent: bool
+    hedge: bool
     offset_ms: float
     """From the start of the request to the start of this attempt."""
     duration_ms: float
@@ -41,8 +42,13 @@ class AttemptRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     connect_ms: float | None
     input_tokens: int | None
     output_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
     usage_source: str
     cost_usd: str | None
+    price_version: str | None
+    """The table of prices it was charged by; None where none knows its price."""
 
 
 class UsageRow(msgspec.Struct, frozen=True, array_like=True):
@@ -72,10 +78,12 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
     input_tokens: int | None
     output_tokens: int | None
     cached_tokens: int | None
+    cache_write_tokens: int | None
     reasoning_tokens: int | None
     usage_source: str
     cost_usd: str | None
     """Of all attempts together."""
+    price_version: str | None
     attempts: tuple[AttemptRow, ...]
 
     @property
@@ -107,6 +115,9 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
                 "completion_tokens": self.output_tokens,
                 "total_tokens": self.total_tokens,
                 "cost_total": float(self.cost_usd) if self.cost_usd is not None else None,
+                "cached_tokens": self.cached_tokens,
+                "cache_write_tokens": self.cache_write_tokens,
+                "reasoning_tokens": self.reasoning_tokens,
             },
             "usageId": self.usage_id,
             "outcome": self.outcome,
@@ -119,14 +130,25 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
             "reasoningTokens": self.reasoning_tokens,
             "usageSource": self.usage_source,
             "costUsd": self.cost_usd,
+            "priceVersion": self.price_version,
             "attempts": [
                 {
                     "provider": attempt.provider,
                     "model": attempt.model,
                     "status": attempt.status,
                     "error": attempt.failure,
+                    "hedge": attempt.hedge,
                     "durationMs": attempt.duration_ms,
+                    "usage": {
+                        "prompt_tokens": attempt.input_tokens,
+                        "completion_tokens": attempt.output_tokens,
+                        "cached_tokens": attempt.cached_tokens,
+                        "cache_write_tokens": attempt.cache_write_tokens,
+                        "reasoning_tokens": attempt.reasoning_tokens,
+                    },
+                    "usageSource": attempt.usage_source,
                     "costUsd": attempt.cost_usd,
+                    "priceVersion": attempt.price_version,
                 }
                 for attempt in self.attempts
             ],
@@ -185,9 +207,11 @@ def row_of(exchange: Exchange, *, usage_id: str | None = None, ending: bool = Fa
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_tokens,
+        usage.cache_write_tokens,
         usage.reasoning_tokens,
         usage.source,
         f"{cost:f}" if cost is not None else None,
+        _version(final),
         tuple([_attempt_row(attempt, started, now) for attempt in exchange.attempts]),
     )
 
@@ -201,6 +225,7 @@ def _attempt_row(attempt: Attempt, started: float, now: float) -> AttemptRow:
         attempt.status,
         attempt.failure,
         attempt.sent,
+        attempt.hedge,
         _ms(attempt.started - started),
         _ms(attempt.latency_s(now)),
         _ms(first_byte - attempt.started) if first_byte is not None else None,
@@ -208,9 +233,18 @@ def _attempt_row(attempt: Attempt, started: float, now: float) -> AttemptRow:
         _ms(connect_s) if connect_s is not None else None,
         usage.input_tokens,
         usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
         usage.source,
         f"{cost:f}" if cost is not None else None,
+        _version(attempt),
     )
+
+
+def _version(attempt: Attempt | None) -> str | None:
+    price = attempt.price if attempt is not None else None
+    return price.version or None if price is not None else None
 
 
 def _ms(seconds: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from radgateway.config.schema import GatewayConfig
@@ -18,11 +19,27 @@ _log = logging.getLogger("radgateway.usage")
 def usage_writer(config: GatewayConfig, instruments: Instruments) -> UsageWriter:
     """The writer of the configured ledger, with its journal."""
     return UsageWriter(
-        _ledger(config), journal=_journal(config), on_lost=instruments.usage_records_lost.inc
+        ledger_of(config),
+        journal=_journal(config),
+        retention=config.storage.retention,
+        on_lost=instruments.usage_records_lost.inc,
     )
 
 
-def _ledger(config: GatewayConfig) -> Ledger:
+def connections_shown(usage: UsageWriter, instruments: Instruments) -> Callable[[float], object]:
+    """Keeps the gauges of the ledger's connections."""
+
+    def show(_: float) -> None:
+        connections = usage.connections()
+        instruments.db_connections("in_use").set(connections.in_use)
+        instruments.db_connections("idle").set(connections.idle)
+        instruments.db_connections_max.set(connections.most)
+
+    return show
+
+
+def ledger_of(config: GatewayConfig) -> Ledger:
+    """The configured ledger."""
     usage = config.storage.usage
     if usage.scheme == "memory":
         return MemoryLedger()

@@ -33,6 +33,7 @@ AUTH_FAILURES: Final = (
     "token_expired",
     "token_not_yet_valid",
 )
+CONNECTION_STATES: Final = ("in_use", "idle")
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
 SHED_REASONS: Final = ("queue_full", "displaced", "queue_timeout", "client_deadline", "loop_lag")
 

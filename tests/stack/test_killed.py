@@ -95,7 +95,7 @@ async def killed(process: Process, callers: Callers) -> None:
 def rows_of(file: Path) -> list[tuple[str, str]]:
     """The ids and outcomes of all rows."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as connection:
-        return list(connection.execute("SELECT request_id, outcome FROM requests"))
+        return list(connection.execute("SELECT request_id, outcome FROM radgateway_requests"))
 
 
 def test_what_was_answered_is_in_the_ledger_once(tmp_path: Path) -> None:

@@ -27,12 +27,14 @@ from radgateway.chaos.postgres import PostgresServer, binaries, postgres_server
 from radgateway.exchange import Exchange, Usage
 from radgateway.surface import OPERATIONS
 from radgateway.usage.ledger import LedgerUnavailable
+from radgateway.usage.migrations import VERSION_TABLE
 from radgateway.usage.row import AttemptRow, UsageRow, row_of
+from radgateway.usage.tables import METADATA
 from radgateway.usage.writer import UsageWriterConfig
 
 pytestmark = pytest.mark.servers
 
-TABLES = "radgateway_requests, radgateway_attempts"
+TABLES = ", ".join(METADATA.tables)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +48,7 @@ def running() -> Iterator[PostgresServer]:
 def server(running: PostgresServer) -> PostgresServer:
     """The server, without tables."""
     with psycopg.connect(running.dsn) as connection:
-        connection.execute(f"DROP TABLE IF EXISTS {TABLES}")
+        connection.execute(f"DROP TABLE IF EXISTS {TABLES}, {VERSION_TABLE}")
     return running
 
 
@@ -135,10 +137,10 @@ usage_rows = st.builds(
 )
 @given(st.lists(usage_rows, max_size=4))
 def test_what_comes_back_is_what_went_in_as_from_sqlite(
-    ledger: PostgresLedger, rows: list[UsageRow]
+    ledger: PostgresLedger, tmp_path: Path, rows: list[UsageRow]
 ) -> None:
     """Every field to the last digit, attempts in their order, newest first."""
-    with closing(SQLiteLedger(":memory:")) as other:
+    with closing(SQLiteLedger(tmp_path / "u.db")) as other:
         for each in (ledger, other):
             each.write(rows)
         found = ledger.recent(len(rows))
@@ -219,13 +221,13 @@ def test_replicas_that_start_at_once_make_one_schema(server: PostgresServer) -> 
                 each.result(20)
         with psycopg.connect(server.dsn) as connection:
             assert connection.execute("SELECT count(*) FROM radgateway_requests").fetchone() == (6,)
-            connection.execute(f"DROP TABLE {TABLES}")
+            connection.execute(f"DROP TABLE {TABLES}, {VERSION_TABLE}")
 
 
 def test_tables_that_are_there_need_no_right_to_make_some(
     server: PostgresServer, ledger: PostgresLedger
 ) -> None:
-    """A role that may only read and add rows is enough; without it, rows wait."""
+    """A role that may read and add rows, and add to roll-ups, is enough; without it, rows wait."""
     ledger.write([row()])
     dsn = server.dsn.replace("chaos", "clerk", 1)
     with psycopg.connect(server.dsn) as connection:
@@ -235,7 +237,11 @@ def test_tables_that_are_there_need_no_right_to_make_some(
         with pytest.raises(LedgerUnavailable, match="permission denied"):
             clerk.write([row()])
         with psycopg.connect(server.dsn) as connection:
-            connection.execute(f"GRANT SELECT, INSERT ON {TABLES} TO clerk")
+            connection.execute(f"GRANT SELECT, INSERT ON {TABLES}, {VERSION_TABLE} TO clerk")
+        with pytest.raises(LedgerUnavailable, match="permission denied"):
+            clerk.write([row()])
+        with psycopg.connect(server.dsn) as connection:
+            connection.execute("GRANT UPDATE ON radgateway_hourly, radgateway_daily TO clerk")
         clerk.write([row()])
         assert len(clerk.recent(10)) == 2
 
@@ -304,7 +310,7 @@ def test_what_an_administrator_does_is_no_rows_fault(
             ledger.write([row()])
         ledger.write([row()])
 
-        admin.execute(f"DROP TABLE {TABLES}")
+        admin.execute(f"DROP TABLE {TABLES}, {VERSION_TABLE}")
         with refused(within_s=1):
             ledger.write([row()])
         ledger.write([row()])

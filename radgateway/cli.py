@@ -12,6 +12,7 @@ from pathlib import Path
 from radgateway import __version__
 from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
+from radgateway.usage import command as usage
 
 _DESCRIPTION = "A gateway for AI model APIs."
 _EPILOG = """\
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
     check.set_defaults(run=_check_config)
     chaos.add_to(commands)
+    usage.add_to(commands)
     return parser
 
 

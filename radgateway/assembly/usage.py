@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from radgateway.config.schema import GatewayConfig
 from radgateway.telemetry.instruments import Instruments
 from radgateway.usage import journal
 from radgateway.usage.journal import Journal
-from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
+from radgateway.usage.ledger import MemoryLedger, SQLiteLedger
 from radgateway.usage.writer import UsageWriter
+
+if TYPE_CHECKING:
+    from radgateway.usage.postgres_ledger import PostgresLedger
 
 _log = logging.getLogger("radgateway.usage")
 
@@ -38,7 +42,7 @@ def connections_shown(usage: UsageWriter, instruments: Instruments) -> Callable[
     return show
 
 
-def ledger_of(config: GatewayConfig) -> Ledger:
+def ledger_of(config: GatewayConfig) -> MemoryLedger | SQLiteLedger | PostgresLedger:
     """The configured ledger."""
     usage = config.storage.usage
     if usage.scheme == "memory":

@@ -34,7 +34,7 @@ Expression = sa.ColumnElement[Any]
 _AT_ONCE: Final = 500
 """Values a list in a statement has at most; SQLite before 3.32 takes 999 in all."""
 
-_EQUAL: Final[Mapping[str, str]] = {
+EQUAL: Final[Mapping[str, str]] = {
     "key": "api_key_name",
     "provider": "provider",
     "outcome": "outcome",
@@ -152,7 +152,7 @@ def _fitting(wanted: UsageFilter) -> list[Expression]:
 def _equal(wanted: UsageFilter, table: sa.Table) -> list[Expression]:
     return [
         table.c[column] == getattr(wanted, field)
-        for field, column in _EQUAL.items()
+        for field, column in EQUAL.items()
         if getattr(wanted, field) is not None
     ]
 

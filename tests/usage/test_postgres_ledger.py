@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from radgateway import PostgresLedger, SQLiteLedger, UsageWriter, create_gateway
-from radgateway.chaos.postgres import PostgresServer, binaries, postgres_server
+from radgateway.chaos.postgres import PostgresServer, binaries
 from radgateway.exchange import Exchange, Usage
 from radgateway.surface import OPERATIONS
 from radgateway.usage.ledger import LedgerUnavailable
@@ -35,21 +35,6 @@ from radgateway.usage.writer import UsageWriterConfig
 pytestmark = pytest.mark.servers
 
 TABLES = ", ".join(METADATA.tables)
-
-
-@pytest.fixture(scope="session")
-def running() -> Iterator[PostgresServer]:
-    """One server for all tests. Where there is none to start, they fail."""
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: PostgresServer) -> PostgresServer:
-    """The server, without tables."""
-    with psycopg.connect(running.dsn) as connection:
-        connection.execute(f"DROP TABLE IF EXISTS {TABLES}, {VERSION_TABLE}")
-    return running
 
 
 @pytest.fixture

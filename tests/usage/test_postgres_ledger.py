@@ -26,8 +26,10 @@ from radgateway import PostgresLedger, SQLiteLedger, UsageWriter, create_gateway
 from radgateway.chaos.postgres import PostgresServer, binaries
 from radgateway.exchange import Exchange, Usage
 from radgateway.surface import OPERATIONS
+from radgateway.usage.journal import Journal
 from radgateway.usage.ledger import LedgerUnavailable
 from radgateway.usage.migrations import VERSION_TABLE
+from radgateway.usage.query import UsageFilter, summed
 from radgateway.usage.row import AttemptRow, UsageRow, row_of
 from radgateway.usage.tables import METADATA
 from radgateway.usage.writer import UsageWriterConfig
@@ -400,6 +402,58 @@ def test_a_writer_catches_up_after_an_outage(
         "radgateway.usage.ledger_recovered",
     ]
     assert server.password not in caplog.text
+
+
+def test_outages_under_load_lose_nothing(server: PostgresServer, tmp_path: Path) -> None:
+    """Hung, resumed, killed and started again while rows come, far more than memory has room for.
+
+    Those that found none are in the journal, and brought in; roll-ups count each once.
+    """
+    put: list[UsageRow] = []
+
+    async def story() -> None:
+        config = UsageWriterConfig(
+            interval_s=0.01, batch_rows=50, queue_rows=200, retry_s=0.05, retry_max_s=0.2
+        )
+        ledger = PostgresLedger(server.dsn, timeout_s=0.5)
+        writer = UsageWriter(ledger, config, journal=Journal(tmp_path / "journal"))
+
+        async def load() -> None:
+            while True:
+                for _ in range(10):
+                    put.append(row(attempts=2))
+                    assert writer.put(put[-1])
+                await asyncio.sleep(0.01)
+
+        async def until_available(is_so: bool) -> None:
+            async with asyncio.timeout(20):
+                while writer.available is not is_so:
+                    await asyncio.sleep(0.02)
+
+        await asyncio.to_thread(ledger.migrate)
+        loading = asyncio.create_task(load())
+        for cut, mend in ((server.hang, server.resume), (server.stop, server.start)):
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(cut)
+            await until_available(False)
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(mend)
+            await until_available(True)
+        loading.cancel()
+        await asyncio.wait([loading])
+        async with asyncio.timeout(30):
+            while (await writer.sums(UsageFilter()))[0].requests < len(put):
+                await asyncio.sleep(0.05)
+        found = await asyncio.to_thread(ledger.recent, 100_000)
+        assert found == by_id(put)
+        (sums,) = await writer.sums(UsageFilter())
+        assert sums == summed(put, UsageFilter(), ())[0]
+        assert writer.lost == 0
+        await writer.aclose()
+
+    asyncio.run(story())
+    assert len(put) > 1000
+    assert not list((tmp_path / "journal").iterdir())
 
 
 def test_a_gateway_keeps_its_usage_in_postgresql(server: PostgresServer, tmp_path: Path) -> None:

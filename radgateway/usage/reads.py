@@ -171,12 +171,16 @@ def _key_bounds(wanted: UsageFilter) -> list[Expression]:
     span = Span(wanted.since, wanted.until)
     if span == (None, None):
         return []
-    inner = REQUESTS.alias("of_the_time")
-    found = []
-    for least_or_most, compare in ((sa.func.min, "__ge__"), (sa.func.max, "__le__")):
-        edge = sa.select(least_or_most(inner.c.usage_id)).where(*_within(span, inner.c.started_at))
-        found.append(getattr(REQUESTS.c.usage_id, compare)(edge.scalar_subquery()))
-    return found
+    # The offset is a fence: a database that saw the least of a key here would look for it along
+    # the keys, through all the rows before.
+    times = REQUESTS.alias("times")
+    of_the_time = sa.select(times.c.usage_id).where(*_within(span, times.c.started_at)).offset(0)
+    key = of_the_time.subquery("of_the_time").c.usage_id
+    edges = sa.select(sa.func.min(key).label("first"), sa.func.max(key).label("last")).cte("edges")
+    return [
+        REQUESTS.c.usage_id >= sa.select(edges.c.first).scalar_subquery(),
+        REQUESTS.c.usage_id <= sa.select(edges.c.last).scalar_subquery(),
+    ]
 
 
 def _counted(

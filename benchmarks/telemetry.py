@@ -37,11 +37,12 @@ from radgateway.telemetry.logs import LineFormat, Logging
 from radgateway.telemetry.metrics import MetricsMiddleware
 from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
 from radgateway.telemetry.tracing import TracingMiddleware
+from radgateway.usage.prices import Price
 
 _CHUNKS = 200
 _SERIES = 5_000
 _ALICE = Principal("alice")
-_PRICE = (Decimal("0.15"), Decimal("0.6"))
+_PRICE = Price(Decimal("0.15"), Decimal("0.6"))
 _LABELS = LabelSets(
     providers=frozenset({"bench"}),
     models=frozenset({"bench-model"}),

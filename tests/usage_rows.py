@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from radgateway.usage.ledger import Ledger, MemoryLedger
+from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
 from radgateway.usage.row import AttemptRow, UsageRow, usage_id_at
 
 LEDGERS: dict[str, Callable[[Path], Ledger]] = {
     "memory": lambda folder: MemoryLedger(200_000),
+    "sqlite": lambda folder: SQLiteLedger(folder / "usage.db"),
 }
 """How each kind is made, in a folder of its own. What reads a ledger is tested with all of them."""
 
@@ -46,9 +47,11 @@ def usage_row(at: float = 1_700_000_000.0, **changes: Any) -> UsageRow:
         input_tokens=12,
         output_tokens=18,
         cached_tokens=None,
+        cache_write_tokens=None,
         reasoning_tokens=None,
         usage_source="reported",
         cost_usd="0.0000126",
+        price_version="2026-11",
         attempts=(attempt_row(),),
     )
     return msgspec.structs.replace(made, **changes)
@@ -62,6 +65,7 @@ def attempt_row(**changes: Any) -> AttemptRow:
         status=200,
         failure=None,
         sent=True,
+        hedge=False,
         offset_ms=1.0,
         duration_ms=11.0,
         first_byte_ms=9.0,
@@ -69,8 +73,12 @@ def attempt_row(**changes: Any) -> AttemptRow:
         connect_ms=None,
         input_tokens=12,
         output_tokens=18,
+        cached_tokens=None,
+        cache_write_tokens=None,
+        reasoning_tokens=None,
         usage_source="reported",
         cost_usd="0.0000126",
+        price_version="2026-11",
     )
     return msgspec.structs.replace(made, **changes)
 

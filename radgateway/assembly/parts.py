@@ -83,7 +83,8 @@ class Parts:
         checks = standing.checks(self)
         self.dependencies = DependencyWatch(checks, standing.modes_shown(instruments))
         sampled: list[Callable[[float], object]] = [
-            lambda lag_s: instruments.retry_budget_balance.set(budget.balance)
+            lambda lag_s: instruments.retry_budget_balance.set(budget.balance),
+            usage.connections_shown(self.usage, instruments),
         ]
         if self.shed is not None:
             sampled.append(self.shed.observe)

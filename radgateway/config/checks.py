@@ -179,7 +179,7 @@ def _sqlite(dsn: Dsn, text: str) -> str | None:
 
 def _postgres(text: str) -> str | None:
     try:
-        from radgateway.usage.postgres_ledger import connection_parameters  # noqa: PLC0415
+        from radgateway.usage.postgres_connection import connection_parameters  # noqa: PLC0415
     except ImportError:
         return 'needs psycopg: pip install "radgateway[postgres]"'
     try:

@@ -31,6 +31,7 @@ from radgateway.inbound.limit_set import (
     check_rates,
 )
 from radgateway.routing.retry_budget import RetryBudgetConfig
+from radgateway.usage.retention import RetentionConfig
 
 Environment = Literal["local", "alpha", "staging", "production"]
 LogLevel = Literal["debug", "info", "warn", "error"]
@@ -224,6 +225,8 @@ class StorageConfig:
     """The folder where rows stand until `usage` has them, so that a process that is killed loses
     none: `auto` for `<file>.journal` beside a SQLite file and `radgateway.journal` for other
     databases; null for no journal."""
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    """How long what is in `usage` is kept."""
     limits: Dsn = field(default_factory=lambda: Dsn("memory://"))
     """`memory://`, counted in each process, or `redis://host:6379/0`, shared by all."""
     breaker_hints: bool = False

@@ -193,6 +193,13 @@ _MANAGEMENT: Final[dict[str, Path]] = {
             codes=("overloaded",),
         )
     },
+    "keys": {
+        "get": _shown(
+            "keys",
+            "What each key may spend, and has spent",
+            _json("Keys by their names; no secret.", "Keys"),
+        )
+    },
     "providers": {
         "get": _shown("providers", "How each provider is", _json("As seen here.", "Providers"))
     },

@@ -6,7 +6,8 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from radgateway.exchange import UsageSource
+from radgateway.exchange import Priority, UsageSource
+from radgateway.inbound.limit_set import BUDGET, KINDS
 from radgateway.openapi.schema import (
     COUNT,
     DECIMAL,
@@ -43,14 +44,21 @@ _NEXT: Final = {
 _STATES: Final = words(dict.fromkeys(mode.state for mode in MODES if mode.dependency == "provider"))
 _TOKENS: Final = or_null(COUNT, "null where it is not known")
 
-_USAGE: Final = record(
-    {
-        "prompt_tokens": _TOKENS,
-        "completion_tokens": _TOKENS,
-        "total_tokens": _TOKENS,
-        "cost_total": or_null(NUMBER, "US dollars, as the original's number."),
-    }
-)
+_SUMMED: Final[dict[str, Schema]] = {
+    "prompt_tokens": _TOKENS,
+    "completion_tokens": _TOKENS,
+    "total_tokens": _TOKENS,
+    "cost_total": or_null(NUMBER, "US dollars, as the original's number."),
+    "cached_tokens": said(_TOKENS, "Of the prompt, read from a cache."),
+    "reasoning_tokens": said(_TOKENS, "Of the completion."),
+}
+_WRITTEN: Final = {"cache_write_tokens": said(_TOKENS, "Of the prompt, written to a cache.")}
+_OF_ATTEMPTS: Final = {
+    name: form
+    for name, form in (_SUMMED | _WRITTEN).items()
+    if name not in ("total_tokens", "cost_total")
+}
+_VERSION: Final = or_null(TEXT, "The table of prices it was charged by.")
 
 _ROW: Final = record(
     {
@@ -64,7 +72,7 @@ _ROW: Final = record(
         "provider": TEXT,
         "responseStatus": words(("success", "error")),
         "durationMs": COUNT,
-        "usage": _USAGE,
+        "usage": record(_SUMMED | _WRITTEN),
         "usageId": said(TEXT, "The row's own id; a caller may send a request id twice."),
         "outcome": _OUTCOME,
         "status": said(COUNT, "499 where the client went away."),
@@ -72,10 +80,9 @@ _ROW: Final = record(
         "interrupted": or_null(TEXT, "Why an answer that had begun was not completed."),
         "stream": TRUTH,
         "ttftMs": or_null(NUMBER, "Milliseconds to the first byte."),
-        "cachedTokens": _TOKENS,
-        "reasoningTokens": _TOKENS,
         "usageSource": words(get_args(UsageSource)),
         "costUsd": _COST,
+        "priceVersion": _VERSION,
         "attempts": listed(
             record(
                 {
@@ -83,8 +90,12 @@ _ROW: Final = record(
                     "model": TEXT,
                     "status": or_null(COUNT),
                     "error": or_null(TEXT),
+                    "hedge": said(TRUTH, "Made beside one that was late."),
                     "durationMs": NUMBER,
+                    "usage": record(_OF_ATTEMPTS),
+                    "usageSource": words(get_args(UsageSource)),
                     "costUsd": _COST,
+                    "priceVersion": _VERSION,
                 }
             )
         ),
@@ -102,9 +113,7 @@ _SUMS: Final = record(
         "requests": COUNT,
         "good": said(COUNT, "Neither answered 5xx nor broken off."),
         "errors": said(COUNT, "`requests` less `good`."),
-        "usage": _USAGE,
-        "cachedTokens": _TOKENS,
-        "reasoningTokens": _TOKENS,
+        "usage": record(_SUMMED),
         "costUsd": _COST,
         "unknownUsage": said(COUNT, "Requests whose tokens are not all known."),
         "unknownCost": said(COUNT, "Requests whose cost is not known, and not in `costUsd`."),
@@ -222,6 +231,42 @@ _CONFIG: Final = record(
         "retryBudgetRatio": NUMBER,
         "usageStorage": TEXT,
         "limitsStorage": TEXT,
+        "prices": record(
+            {
+                "source": said(TEXT, "Where prices come from that no candidate has of its own."),
+                "version": or_null(TEXT),
+            }
+        ),
+    }
+)
+
+_AMOUNT: Final[Schema] = {
+    "anyOf": [{"type": "integer"}, DECIMAL],
+    "description": "A number, or US dollars as an exact decimal.",
+}
+_KEY: Final = record(
+    {
+        "name": TEXT,
+        "priority": words(get_args(Priority)),
+        "limits": {
+            "anyOf": [
+                listed(
+                    record(
+                        {
+                            "limit": said(TEXT, "As it was written."),
+                            "kind": words((*KINDS, BUDGET)),
+                            "shadow": said(TRUTH, "Whether it only reports."),
+                            "amount": _AMOUNT,
+                            "spent": _AMOUNT,
+                            "left": _AMOUNT,
+                            "resetsAt": said(MOMENT, "When all of it is there again."),
+                        }
+                    )
+                ),
+                {"type": "null"},
+            ],
+            "description": "null where their storage does not answer.",
+        },
     }
 )
 
@@ -274,6 +319,8 @@ _SHOWN: Final[dict[str, Schema]] = {
     ),
     "TraceEvent": _EVENT,
     "TracePage": table(ref("TraceEvent"), dict(_NEXT)),
+    "Key": _KEY,
+    "Keys": table(ref("Key")),
     "Provider": _PROVIDER,
     "Providers": table(ref("Provider")),
     "SLOWindow": _WINDOW,

@@ -12,10 +12,10 @@ from radgateway.asgi import ASGIApp
 from radgateway.exchange import Principal
 from radgateway.inbound.limit_ledger import Standing
 from radgateway.inbound.limit_set import MONEY, NANO
-from radgateway.operations.json_endpoint import JSONEndpoint, Query
+from radgateway.operations.json_endpoint import JSONEndpoint
+from radgateway.operations.query_parameters import Query
 
 Standings = Callable[[str], Awaitable[Sequence[Standing] | None]]
-
 
 _AT_ONCE = 8
 """Questions to a shared storage under way at once."""

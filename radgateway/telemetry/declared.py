@@ -34,6 +34,7 @@ AUTH_FAILURES: Final = (
     "token_expired",
     "token_not_yet_valid",
 )
+CONNECTION_STATES: Final = ("in_use", "idle")
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
 TOKEN_TYPES: Final = ("input", "output", "cached_input", "reasoning_output")
 """Kinds of tokens; those cached are among the input, those of reasoning among the output."""

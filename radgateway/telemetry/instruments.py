@@ -27,6 +27,7 @@ from radgateway.surface import ROUTES
 from radgateway.telemetry.declared import (
     AUTH_FAILURES,
     BUCKETS,
+    CONNECTION_STATES,
     HEDGE_OUTCOMES,
     LIMITED,
     METRICS,
@@ -159,6 +160,8 @@ class Instruments:
         self.event_loop_lag: Gauge = plain["event_loop_lag_seconds"]
         self.asyncio_tasks: Gauge = plain["asyncio_tasks"]
         self.usage_records_lost: Counter = plain["usage_records_lost_total"]
+        self.db_connections = family["db_connections"]
+        self.db_connections_max: Gauge = plain["db_connections_max"]
         self.log_lines_dropped: Counter = plain["log_lines_dropped_total"]
         self._start_at_zero()
         family["build_info"](version, environment).set(1)
@@ -206,6 +209,8 @@ class Instruments:
             self.hedges(outcome)
         for kind in LIMITED:
             self.rate_limited(kind)
+        for state in CONNECTION_STATES:
+            self.db_connections(state)
         self.limits_storage_available.set(1)
         self.read_memory_limit()
 
@@ -257,7 +262,7 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "fault": frozenset({"latency", *FAULT_KINDS}),
         "outcome": frozenset((*HEDGE_OUTCOMES, *OUTCOMES)),
         "type": frozenset(TOKEN_TYPES),
-        "state": frozenset(STATES),
+        "state": frozenset({*STATES, *CONNECTION_STATES}),
     }
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():

@@ -81,6 +81,18 @@ _REQUEST_FLAGS = [at for at, (_, kind) in enumerate(REQUEST_COLUMNS) if kind == 
 _ATTEMPT_FLAGS = [at for at, (_, kind) in enumerate(ATTEMPT_COLUMNS) if kind == "flag"]
 
 
+def each_once(rows: Iterable[UsageRow]) -> list[UsageRow]:
+    """Rows by their ids, the first of each id.
+
+    In order they go to the end of the table's index, and two who write the same rows at the same
+    time wait for each other in one direction only.
+    """
+    of: dict[str, UsageRow] = {}
+    for row in rows:
+        of.setdefault(row.usage_id, row)
+    return [of[usage_id] for usage_id in sorted(of)]
+
+
 def request_values(rows: Iterable[UsageRow]) -> list[tuple[Any, ...]]:
     """The rows as values of `REQUEST_NAMES`."""
     return [astuple(row)[:-1] for row in rows]

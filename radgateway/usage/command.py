@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from radgateway.usage import report_command
+from radgateway.usage import migrate_command, report_command
 
 _START = """\
 start here:
   radgateway usage report                              the last 7 days by model
   radgateway usage report --since 30d --by day,key     who used what each day
+  radgateway usage migrate --check                     whether the ledger's schema is this version's
 """
 
 
@@ -25,3 +26,4 @@ def add_to(commands: Any) -> None:
     )
     actions = usage.add_subparsers(title="commands", required=True, metavar="COMMAND")
     report_command.add_to(actions)
+    migrate_command.add_to(actions)

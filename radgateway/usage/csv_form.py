@@ -36,10 +36,12 @@ ROW_COLUMNS: Final = (
     "prompt_tokens",
     "completion_tokens",
     "total_tokens",
-    "cachedTokens",
-    "reasoningTokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
     "usageSource",
     "costUsd",
+    "priceVersion",
     "attempts",
 )
 _SUM_COLUMNS: Final = (
@@ -49,8 +51,8 @@ _SUM_COLUMNS: Final = (
     "prompt_tokens",
     "completion_tokens",
     "total_tokens",
-    "cachedTokens",
-    "reasoningTokens",
+    "cached_tokens",
+    "reasoning_tokens",
     "costUsd",
     "unknownUsage",
     "unknownCost",
@@ -103,9 +105,11 @@ def row_cells(row: UsageRow) -> tuple[Any, ...]:
         row.output_tokens,
         row.total_tokens,
         row.cached_tokens,
+        row.cache_write_tokens,
         row.reasoning_tokens,
         row.usage_source,
         row.cost_usd,
+        row.price_version,
         len(row.attempts),
     )
 

@@ -126,8 +126,6 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
             "interrupted": self.interrupted,
             "stream": self.stream,
             "ttftMs": self.ttft_ms,
-            "cachedTokens": self.cached_tokens,
-            "reasoningTokens": self.reasoning_tokens,
             "usageSource": self.usage_source,
             "costUsd": self.cost_usd,
             "priceVersion": self.price_version,

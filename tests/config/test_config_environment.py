@@ -71,6 +71,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "providers.openai.probe.interval_s": ("60", 60.0),
     "providers.openai.probe.path": ("/health", "/health"),
     "retry_budget.storm_tokens": ("40", 40.0),
+    "storage.retention.hourly_days": ("45", 45),
+    "storage.retention.daily_days": ("100", 100),
     "models.gpt-4o-mini.hedge.quantile": ("0.9", 0.9),
     **{
         f"providers.{name}.adaptive.{key}": ("0.5", 0.5)

@@ -24,7 +24,7 @@ CONFIG: dict[str, Any] = {
     "telemetry": {"metrics": True},
 }
 
-STORAGES = ["memory://"]
+STORAGES = ["memory://", "sqlite:///{}/usage.db"]
 """Where usage may go; `{}` is a folder for it."""
 
 

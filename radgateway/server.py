@@ -40,11 +40,9 @@ def build() -> Gateway:
     factory to give to another server, such as `granian --factory radgateway.server:build`.
     """
     # Imported here, after the workers' metrics directory is set: prometheus_client looks once.
-    from radgateway import __version__  # noqa: PLC0415
     from radgateway.app import create_gateway  # noqa: PLC0415
+    from radgateway.assembly.log_lines import configured_logging, request_lines  # noqa: PLC0415
     from radgateway.assembly.parts import make_instruments  # noqa: PLC0415
-    from radgateway.telemetry.logs import configure_logging  # noqa: PLC0415
-    from radgateway.telemetry.request_log import RequestLog  # noqa: PLC0415
 
     def stop() -> None:
         gateway.drain.start()  # some parents stop their workers without a signal
@@ -52,16 +50,11 @@ def build() -> Gateway:
 
     config = load_config(os.environ.get(CONFIG_VARIABLE) or None, os.environ)
     instruments = make_instruments(config)
-    logs = configure_logging(
-        config.telemetry.log_level,
-        config.environment,
-        __version__,
-        on_dropped=instruments.log_lines_dropped.inc,
-    )
+    logs = configured_logging(config, instruments)
     gateway = create_gateway(
         config,
         instruments=instruments,
-        on_end=RequestLog(logs.writer, logs.format, level=logs.level).emit,
+        on_end=request_lines(config, logs),
         on_start=[lambda: drain_on_signals(gateway)],
         stop=stop,
     )

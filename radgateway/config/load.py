@@ -15,6 +15,7 @@ from typing import Any
 
 from radgateway.config import checks, defaults, environment, original
 from radgateway.config.bind import Binder
+from radgateway.config.prices import PriceFile
 from radgateway.config.problems import ConfigError, Path, Problem, Report, dotted
 from radgateway.config.schema import GatewayConfig
 from radgateway.config.secrets import resolve as resolve_references
@@ -108,6 +109,17 @@ def _without_keys(said: Node) -> Node:
     """Without `RAD_API_KEYS`, which the embedded configuration has already."""
     assert isinstance(said.value, dict)
     return Node({key: node for key, node in said.value.items() if key != "keys"})
+
+
+def load_price_file(path: FilePath | str) -> PriceFile:
+    """A file of prices. Raises `ConfigError`, with the line of each problem."""
+    report = Report()
+    root = read_file(path)
+    note_places(root, report)
+    prices = Binder(report).section(PriceFile, root)
+    report.raise_if_any()
+    assert isinstance(prices, PriceFile)
+    return prices
 
 
 def _environment_of(given: Node, environ: Mapping[str, str]) -> str:

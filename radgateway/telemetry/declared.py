@@ -21,6 +21,7 @@ _LIMITS: Final = (
     "input_tokens",
     "output_tokens",
     "money",
+    "budget",
     "concurrency",
 )
 LIMITED: Final = (*_LIMITS, *(f"shadow_{kind}" for kind in _LIMITS))
@@ -33,7 +34,10 @@ AUTH_FAILURES: Final = (
     "token_expired",
     "token_not_yet_valid",
 )
+CONNECTION_STATES: Final = ("in_use", "idle")
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
+TOKEN_TYPES: Final = ("input", "output", "cached_input", "reasoning_output")
+"""Kinds of tokens; those cached are among the input, those of reasoning among the output."""
 SHED_REASONS: Final = ("queue_full", "displaced", "queue_timeout", "client_deadline", "loop_lag")
 
 

@@ -6,7 +6,7 @@ not known is never counted as 0: each sum says beside it how many requests it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +21,11 @@ PAGE_MAX: Final = 500
 """Rows a page holds at most."""
 SUMS_MAX: Final = 10_000
 """Sums given at most, the largest groups by number of requests."""
+TOKENS_MAX: Final = 10**12
+"""Tokens that one request counts for at most: a provider that claims more talks nonsense, and a few
+such claims would overflow the sums of everybody."""
+WIDTHS_S: Final[Mapping[str, int]] = {"hour": 3600, "day": 86_400}
+"""Seconds of what one may group by that is a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +116,10 @@ def sums_of(row: UsageRow) -> Sums:
     return Sums(
         requests=1,
         good=1 if is_good(row.status, row.outcome) else 0,
-        input_tokens=row.input_tokens or 0,
-        output_tokens=row.output_tokens or 0,
-        cached_tokens=row.cached_tokens or 0,
-        reasoning_tokens=row.reasoning_tokens or 0,
+        input_tokens=min(row.input_tokens or 0, TOKENS_MAX),
+        output_tokens=min(row.output_tokens or 0, TOKENS_MAX),
+        cached_tokens=min(row.cached_tokens or 0, TOKENS_MAX),
+        reasoning_tokens=min(row.reasoning_tokens or 0, TOKENS_MAX),
         unknown_usage=1 if row.total_tokens is None else 0,
         cost_usd=Decimal(row.cost_usd) if row.cost_usd is not None else Decimal(),
         unknown_cost=1 if row.cost_usd is None else 0,
@@ -152,23 +157,20 @@ def summed(rows: Iterable[UsageRow], wanted: UsageFilter, by: tuple[GroupBy, ...
 
 def ordered(sums: Iterable[Sums], by: tuple[GroupBy, ...]) -> list[Sums]:
     """Sums in the order they are shown in, `SUMS_MAX` of them at most."""
-    times = [at for at, each in enumerate(by) if each in _WIDTHS]
+    times = [at for at, each in enumerate(by) if each in WIDTHS_S]
 
     def place(each: Sums) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
         return tuple(each.group[at] for at in times), -each.requests, each.group
 
     found = list(sums)
     if len(found) > SUMS_MAX:
-        found = sorted(found, key=lambda each: -each.requests)[:SUMS_MAX]
+        found = sorted(found, key=lambda each: (-each.requests, each.group))[:SUMS_MAX]
     return sorted(found, key=place)
 
 
-_WIDTHS: Final = {"hour": 3600, "day": 86_400}
-
-
 def _value(row: UsageRow, by: GroupBy) -> str:
-    if by in _WIDTHS:
-        return bucket_text(row.started_at, _WIDTHS[by])
+    if by in WIDTHS_S:
+        return bucket_text(row.started_at, WIDTHS_S[by])
     return {
         "key": row.api_key_name,
         # Requests that reached no candidate carry whatever name their caller made up.

@@ -207,9 +207,7 @@ LINES: Final[dict[str, DeclaredLine]] = {
         ),
         _line("rate_limit.storage_recovered", "warning", "", "It does again."),
         _line("rate_limit.look_failed", "debug", "", "What a key has spent could not be asked."),
-        _line(
-            "rate_limit.budgets_unknown", "warning", "", "What was spent of budgets is not known."
-        ),
+        _line("rate_limit.budgets_unknown", "warning", "", "What budgets have spent is not known."),
         _line("rate_limit.budgets_known", "warning", "", "It is again."),
         _line(
             "tracing.opt_in_unknown",

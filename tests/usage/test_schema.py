@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,17 +103,17 @@ class Place:
             }
             self.execute(EARLIER.format("radgateway_", end="", **types))
 
-    def fill(self, table: str, names: Sequence[str], values: list[tuple[Any, ...]]) -> None:
-        """Insert rows, of which the table gets the columns that it has."""
-        name = table if self.kind == "sqlite" else f"radgateway_{table}"
+    def fill(self, table: str, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+        """Insert into an earlier table what it has columns for, of values by their names."""
+        table = table if self.kind == "sqlite" else f"radgateway_{table}"
         mark = "?" if self.kind == "sqlite" else "%s"
         with self.connection() as connection:
             cursor = connection.cursor()
-            cursor.execute(f"SELECT * FROM {name} LIMIT 0")
-            has = [column[0] for column in cursor.description]
-            picked = [tuple(dict(zip(names, each, strict=True))[n] for n in has) for each in values]
-            marks = ", ".join([mark] * len(has))
-            cursor.executemany(f"INSERT INTO {name} VALUES ({marks})", picked)
+            cursor.execute(f"SELECT * FROM {table}")
+            known = [each[0] for each in cursor.description]
+            values = [[dict(zip(names, row, strict=True))[name] for name in known] for row in rows]
+            marks = ", ".join([mark] * len(known))
+            cursor.executemany(f"INSERT INTO {table} VALUES ({marks})", values)
 
 
 @pytest.fixture(params=KINDS)

@@ -206,6 +206,9 @@ LINES: Final[dict[str, DeclaredLine]] = {
             "The limits' storage does not answer.",
         ),
         _line("rate_limit.storage_recovered", "warning", "", "It does again."),
+        _line("rate_limit.look_failed", "debug", "", "What a key has spent could not be asked."),
+        _line("rate_limit.budgets_unknown", "warning", "", "What budgets have spent is not known."),
+        _line("rate_limit.budgets_known", "warning", "", "It is again."),
         _line(
             "tracing.opt_in_unknown",
             "warning",
@@ -218,6 +221,7 @@ LINES: Final[dict[str, DeclaredLine]] = {
         _line("usage.ledger_recovered", "warning", "", "It does again."),
         _line("usage.row_unstorable", "error", "", "A row that the ledger can't store."),
         _line("usage.records_lost", "warning", "", "Rows that never reached the ledger."),
+        _line("usage.expired", "info", "rows", "Rows and roll-ups that were too old are deleted."),
         _line("usage.journal_unavailable", "warning", "", "The journal can't be written."),
         _line("usage.journal_recovered", "warning", "", "It can again."),
         _line("usage.journal_brought_in", "warning", "rows", "Rows of a process that was killed."),

@@ -156,9 +156,8 @@ class SQLiteLedger:
         self._connection: sqlite3.Connection | None = None
         self._writing = False
         self._pool: ReadPool | None = None
-        # Of an open file and its schema: a reader may come first.
+        self._schema = schema.UpToDate(self._version, self._migrate)
         self._opening = Lock()
-        self._is_current = False
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows in one transaction."""
@@ -191,14 +190,14 @@ class SQLiteLedger:
     def migrate(self) -> None:
         """Bring the schema up to date now. Raises `LedgerUnavailable`."""
         with self._unavailable():
-            self._prepare()
+            self._schema.ensure()
 
     def version(self) -> str | None:
         """The schema's version, None where there is none yet. Raises `LedgerUnavailable`."""
         if not Path(self.path).exists():
             return None  # and is not made by a question
-        with self._unavailable(), contextlib.closing(self._connect()) as connection:
-            return _version(connection)
+        with self._unavailable():
+            return self._version()
 
     def connections(self) -> Connections:
         """The one that writes, and those that read."""
@@ -215,6 +214,7 @@ class SQLiteLedger:
             pool.close()
 
     def _drop(self) -> None:
+        self._schema.doubt()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -226,7 +226,7 @@ class SQLiteLedger:
         try:
             with self._unavailable():
                 if self._connection is None:
-                    self._prepare()
+                    self._schema.ensure()
                     self._connection = self._connect()
                 connection = self._connection
                 with connection:
@@ -262,23 +262,23 @@ class SQLiteLedger:
     def _prepared_pool(self) -> ReadPool:
         from radgateway.usage.read_pool import ReadPool  # noqa: PLC0415 - as above
 
-        self._prepare()
+        self._schema.ensure()
         with self._opening:
             if self._pool is None:
                 self._pool = ReadPool(self._connect, size=self._readers, wait_s=self._wait_s)
             return self._pool
 
-    def _prepare(self) -> None:
-        """See to it that the file is there and its schema current; once."""
-        with self._opening:
-            if self._is_current:
-                return
-            with contextlib.closing(self._connect()) as connection:
-                current = schema.is_current(_version(connection))
-            if not current:
-                # Steps are taken in the transaction that SQLAlchemy thinks it has begun.
-                schema.bring_up_to_date("sqlite", self._connect_plainly, ["BEGIN IMMEDIATE"])
-            self._is_current = True
+    def _version(self) -> str | None:
+        known = "SELECT count(*) FROM sqlite_master WHERE name = ?"
+        with contextlib.closing(self._connect()) as connection:
+            if connection.execute(known, (VERSION_TABLE,)).fetchone() == (0,):
+                return None
+            found: tuple[str] | None = connection.execute(schema.READ_VERSION).fetchone()
+        return found[0] if found is not None else None
+
+    def _migrate(self) -> None:
+        # Steps are taken in the transaction that SQLAlchemy thinks it has begun.
+        schema.bring_up_to_date("sqlite", self._connect_plainly, ["BEGIN IMMEDIATE"])
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -310,11 +310,3 @@ class SQLiteLedger:
             raise  # a row's fault, which trying again does not mend
         except (sqlite3.DatabaseError, schema.SchemaTooNew) as error:
             raise LedgerUnavailable(f"{self.path}: {error}") from error
-
-
-def _version(connection: sqlite3.Connection) -> str | None:
-    known = "SELECT count(*) FROM sqlite_master WHERE name = ?"
-    if connection.execute(known, (VERSION_TABLE,)).fetchone() == (0,):
-        return None
-    found: tuple[str] | None = connection.execute(schema.READ_VERSION).fetchone()
-    return found[0] if found is not None else None

@@ -71,10 +71,8 @@ class PostgresLedger:
         self._connection: psycopg.Connection | None = None
         self._writing = False
         self._pool: ReadPool | None = None
-        # Of the schema: a reader may come first.
-        self._preparing = Lock()
-        self._is_current = False
-        self._was_current = False
+        self._schema = schema.UpToDate(self._version, self._migrate)
+        self._opening = Lock()
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows in one transaction. A NUL, which PostgreSQL can't store, becomes U+FFFD."""
@@ -107,16 +105,12 @@ class PostgresLedger:
     def migrate(self) -> None:
         """Bring the schema up to date now. Raises `LedgerUnavailable`."""
         with self._unavailable():
-            self._prepare()
+            self._schema.ensure()
 
     def version(self) -> str | None:
         """The schema's version, None where there is none yet. Raises `LedgerUnavailable`."""
-        with (
-            self._unavailable(),
-            connect(self._parameters) as connection,
-            time_limit(connection, self._timeout_s),
-        ):
-            return _version(connection)
+        with self._unavailable():
+            return self._version()
 
     def connections(self) -> Connections:
         """The one that writes, and those that read."""
@@ -133,7 +127,7 @@ class PostgresLedger:
             pool.close()
 
     def _drop(self) -> None:
-        self._is_current = False
+        self._schema.doubt()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -144,7 +138,7 @@ class PostgresLedger:
         self._writing = True
         try:
             with self._unavailable():
-                self._prepare()
+                self._schema.ensure()
                 if self._connection is None:
                     self._connection = connect(self._parameters)
                 connection = self._connection
@@ -181,8 +175,8 @@ class PostgresLedger:
     def _prepared_pool(self) -> ReadPool:
         from radgateway.usage.read_pool import ReadPool  # noqa: PLC0415 - as above
 
-        self._prepare()
-        with self._preparing:
+        self._schema.ensure()
+        with self._opening:
             if self._pool is None:
                 self._pool = ReadPool(
                     lambda: connect(self._parameters),
@@ -201,26 +195,12 @@ class PostgresLedger:
             return False
         return True
 
-    def _prepare(self) -> None:
-        """See to it that the schema is current; once, and anew after a failure."""
-        with self._preparing:
-            if self._is_current:
-                return
-            with (
-                connect(self._parameters) as connection,
-                time_limit(connection, self._timeout_s),
-            ):
-                version = _version(connection)
-            try:
-                current = schema.is_current(version)
-            except schema.SchemaTooNew:
-                # Newer replicas have taken over while this one was at work. They only ever add.
-                if not self._was_current:
-                    raise
-                current = True
-            if not current:
-                self._migrate()
-            self._is_current = self._was_current = True
+    def _version(self) -> str | None:
+        with connect(self._parameters) as connection, time_limit(connection, self._timeout_s):
+            if connection.execute(_HAS_VERSION).fetchone() != (True,):
+                return None
+            found: tuple[str] | None = connection.execute(schema.READ_VERSION).fetchone()
+        return found[0] if found is not None else None
 
     def _migrate(self) -> None:
         connection = connect(self._parameters, autocommit=False)
@@ -241,10 +221,3 @@ class PostgresLedger:
 def _own_limit(seconds: float) -> str:
     # The server's own limit comes first, so that no statement is left behind, waiting.
     return f"SET LOCAL statement_timeout = {max(1, int(seconds * 750))}"
-
-
-def _version(connection: psycopg.Connection) -> str | None:
-    if connection.execute(_HAS_VERSION).fetchone() != (True,):
-        return None
-    found: tuple[str] | None = connection.execute(schema.READ_VERSION).fetchone()
-    return found[0] if found is not None else None

@@ -40,6 +40,41 @@ def is_current(version: str | None) -> bool:
     return version == HEAD
 
 
+class UpToDate:
+    """Sees to it that a database has the schema in force: at its first use, and when in doubt.
+
+    `version` reads what it has, `migrate` takes the steps. Any thread may ask; one does it.
+    """
+
+    def __init__(self, version: Callable[[], str | None], migrate: Callable[[], None]) -> None:
+        self._version = version
+        self._migrate = migrate
+        self._lock = Lock()
+        self._is_so = False
+        self._was_so = False
+
+    def ensure(self) -> None:
+        """Raises `SchemaTooNew`, and what the two functions raise."""
+        with self._lock:
+            if self._is_so:
+                return
+            version = self._version()
+            try:
+                current = is_current(version)
+            except SchemaTooNew:
+                # Newer processes have taken over while this one was at work. They only ever add.
+                if not self._was_so:
+                    raise
+                current = True
+            if not current:
+                self._migrate()
+            self._is_so = self._was_so = True
+
+    def doubt(self) -> None:
+        """Something has failed: look again before the next use."""
+        self._is_so = False
+
+
 def bring_up_to_date(dialect: str, connect: Callable[[], Any], locking: Sequence[str]) -> None:
     """Take the steps that a database lacks, in one transaction.
 

@@ -54,6 +54,10 @@ _REQUESTS: Final = _inserts("radgateway_requests", REQUEST_NAMES, "DO NOTHING")
 _ATTEMPTS: Final = _inserts("radgateway_attempts", ATTEMPT_NAMES, "DO NOTHING")
 _HOURLY: Final = _added("radgateway_hourly")
 _DAILY: Final = _added("radgateway_daily")
+_OLDEST: Final = (
+    "SELECT usage_id FROM radgateway_requests WHERE started_at < ? "
+    "ORDER BY started_at, usage_id LIMIT ?"
+)
 _IS_KNOWN: Final = "SELECT 1 FROM radgateway_requests WHERE usage_id = ?"
 
 
@@ -86,14 +90,10 @@ def delete_old(connection: sqlite3.Connection, before: Horizon) -> int:
     connection.execute("BEGIN IMMEDIATE")
     deleted = 0
     if before.rows is not None:
-        oldest = (
-            "SELECT usage_id FROM radgateway_requests WHERE started_at < ? "
-            "ORDER BY started_at LIMIT ?"
-        )
-        ids = connection.execute(oldest, (before.rows, EXPIRED_AT_ONCE)).fetchall()
         for table in ("radgateway_attempts", "radgateway_requests"):
-            connection.executemany(f"DELETE FROM {table} WHERE usage_id = ?", ids)  # noqa: S608
-        deleted += len(ids)
+            delete = f"DELETE FROM {table} WHERE usage_id IN ({_OLDEST})"  # noqa: S608
+            requests = connection.execute(delete, (before.rows, EXPIRED_AT_ONCE)).rowcount
+        deleted += requests
     for table, limit in (("radgateway_hourly", before.hourly), ("radgateway_daily", before.daily)):
         if limit is not None:
             key = ", ".join(name for name, _ in DIMENSIONS)

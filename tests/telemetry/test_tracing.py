@@ -189,7 +189,7 @@ def test_the_standards_attributes_stand_beside_them() -> None:
         exchange.model, exchange.stream, exchange.path = "fast", True, "/v1/chat/completions"
         attempt = exchange.begin_attempt("vendor", "gpt-4o-mini", None)
         attempt.status, attempt.first_byte = 200, attempt.started + 0.5
-        attempt.usage = Usage(12, 18, 10, 2, 4)
+        attempt.usage = Usage(12, 18, cached_tokens=10, cache_write_tokens=2, reasoning_tokens=4)
 
     traced(
         fill,
@@ -226,7 +226,7 @@ def test_the_newest_names_are_for_who_asks() -> None:
 
     def fill(exchange: Exchange) -> None:
         attempt = exchange.begin_attempt("vendor", "m", None)
-        attempt.status, attempt.usage = 200, Usage(12, 18, None, 2)
+        attempt.status, attempt.usage = 200, Usage(12, 18, cache_write_tokens=2)
 
     traced(fill, tracer_provider=recorder.provider, names=LATEST)
     execute = dict(recorder.named("provider_execute").attributes or {})

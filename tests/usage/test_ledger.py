@@ -122,6 +122,18 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
         SQLiteLedger(tmp_path / "u.db").write([row()])
 
 
+def test_a_file_that_was_taken_away_is_made_again(tmp_path: Path) -> None:
+    """The row that found it gone waits, and the next try has tables to go to."""
+    ledger = SQLiteLedger(tmp_path / "u.db")
+    ledger.write([row()])
+    ledger.close()
+    for file in tmp_path.glob("u.db*"):
+        file.unlink()
+    ledger.write([row()])
+    assert len(ledger.recent(10)) == 1
+    ledger.close()
+
+
 def test_two_writers_share_a_file(tmp_path: Path) -> None:
     """Two processes' ledgers on one file: both rows are there for both."""
     one, other = SQLiteLedger(tmp_path / "u.db"), SQLiteLedger(tmp_path / "u.db")

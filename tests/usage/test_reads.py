@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import fields
 from decimal import Decimal
@@ -16,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_rows import DAY_S, NOON, filters, plain_row, rows
 from msgspec.structs import replace
+from psycopg.conninfo import make_conninfo
 
 from radgateway import MemoryLedger, PostgresLedger, SQLiteLedger
 from radgateway.usage import reads
@@ -127,6 +130,40 @@ def test_a_batch_written_again_is_counted_once(ledger: Ledger) -> None:
     ledger.write([*kept[55:], *kept[50:], kept[0]])
     (found,) = ledger.sums(UsageFilter())
     assert (found.requests, found.cost_usd) == (70, Decimal(35))
+
+
+def test_writers_at_the_same_time_lose_no_count(ledger: Ledger) -> None:
+    """Several, of the same hours and keys, with batches that overlap: each row counts once."""
+    kept = [
+        replace(
+            plain_row(), usage_id=f"{at:032x}", api_key_name=f"k{at % 7}", started_at=float(NOON)
+        )
+        for at in range(1200)
+    ]
+    assert isinstance(ledger, SQLiteLedger | PostgresLedger)
+    others = [another(ledger) for _ in range(3)]
+
+    def write(which: int) -> None:
+        rng = random.Random(which)
+        for _ in range(20):
+            start = rng.randrange(len(kept))
+            some = kept[start : start + 100]
+            others[which].write(rng.sample(some, len(some)))
+        others[which].write(kept)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(write, range(3)))
+    for each in others:
+        each.close()
+    assert ledger.sums(UsageFilter(), ("key",)) == oracle(kept).sums(UsageFilter(), ("key",))
+
+
+def another(ledger: SQLiteLedger | PostgresLedger) -> SQLiteLedger | PostgresLedger:
+    """One more on the same database, that waits for the others."""
+    if isinstance(ledger, SQLiteLedger):
+        return SQLiteLedger(ledger.path, busy_timeout_s=20)
+    parameters = ledger._parameters
+    return PostgresLedger(make_conninfo(**parameters), timeout_s=20)
 
 
 def test_roll_ups_answer_what_they_can(ledger: Ledger) -> None:

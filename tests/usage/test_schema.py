@@ -22,7 +22,12 @@ from msgspec.structs import replace
 from radgateway import MemoryLedger, PostgresLedger, SQLiteLedger
 from radgateway.chaos.postgres import PostgresServer
 from radgateway.usage import migrations, schema
-from radgateway.usage.columns import attempt_values, request_values
+from radgateway.usage.columns import (
+    ATTEMPT_NAMES,
+    REQUEST_NAMES,
+    attempt_values,
+    request_values,
+)
 from radgateway.usage.ledger import LedgerUnavailable
 from radgateway.usage.migrations import HEAD, REVISIONS, VERSION_TABLE
 from radgateway.usage.query import UsageFilter
@@ -98,14 +103,17 @@ class Place:
             }
             self.execute(EARLIER.format("radgateway_", end="", **types))
 
-    def fill(self, table: str, values: list[tuple[Any, ...]]) -> None:
-        """Insert rows by the order of the columns."""
-        name = table if self.kind == "sqlite" else f"radgateway_{table}"
+    def fill(self, table: str, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+        """Insert into an earlier table what it has columns for, of values by their names."""
+        table = table if self.kind == "sqlite" else f"radgateway_{table}"
         mark = "?" if self.kind == "sqlite" else "%s"
         with self.connection() as connection:
-            marks = ", ".join([mark] * len(values[0]))
             cursor = connection.cursor()
-            cursor.executemany(f"INSERT INTO {name} VALUES ({marks})", values)
+            cursor.execute(f"SELECT * FROM {table}")
+            known = [each[0] for each in cursor.description]
+            values = [[dict(zip(names, row, strict=True))[name] for name in known] for row in rows]
+            marks = ", ".join([mark] * len(known))
+            cursor.executemany(f"INSERT INTO {table} VALUES ({marks})", values)
 
 
 @pytest.fixture(params=KINDS)
@@ -196,8 +204,8 @@ def test_rows_of_before_are_carried_over(place: Place) -> None:
         for at in range(250)
     ]
     place.make_earlier()
-    place.fill("requests", request_values(kept))
-    place.fill("attempts", attempt_values(kept))
+    place.fill("requests", REQUEST_NAMES, request_values(kept))
+    place.fill("attempts", ATTEMPT_NAMES, attempt_values(kept))
     plain = MemoryLedger()
     plain.write(kept)
     with closing(place.ledger()) as ledger:

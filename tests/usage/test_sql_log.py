@@ -40,7 +40,7 @@ def test_sqlites_statements(wanted: bool, tmp_path: Path, caplog: pytest.LogCapt
     with closing(SQLiteLedger(tmp_path / "usage.db")) as ledger:
         ledger.write(ROWS)
         assert ledger.recent(1) == ROWS
-    for statement in ("INSERT OR IGNORE INTO requests", "SELECT", "COMMIT"):
+    for statement in ("INSERT INTO radgateway_requests", "SELECT", "COMMIT"):
         assert (statement in said(caplog)) is wanted
 
 

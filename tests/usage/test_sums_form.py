@@ -21,6 +21,8 @@ def test_a_sum_has_the_originals_number_and_the_exact_decimal() -> None:
         good=2,
         input_tokens=30,
         output_tokens=12,
+        cached_tokens=8,
+        reasoning_tokens=4,
         cost_usd=Decimal("0.0000126"),
         unknown_cost=1,
     )
@@ -32,6 +34,8 @@ def test_a_sum_has_the_originals_number_and_the_exact_decimal() -> None:
         "completion_tokens": 12,
         "total_tokens": 42,
         "cost_total": 0.0000126,
+        "cached_tokens": 8,
+        "reasoning_tokens": 4,
     }
     assert (shown["costUsd"], shown["unknownCost"]) == ("0.0000126", 1)
 

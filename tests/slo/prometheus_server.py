@@ -69,6 +69,8 @@ def prometheus(
         f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address={own}",
         "--enable-feature=exemplar-storage",
+        # What it sends in the seconds before it has discovered whom to tell is lost.
+        "--rules.alert.resend-delay=5s",
     ]
     with (
         running(command, folder, f"http://{own}/-/ready"),

@@ -25,8 +25,8 @@ models:
   demo:
     strategy: weighted
     candidates:
-      - {provider: steady, model: demo, weight: 50, price: {input: 0.15, output: 0.60}}
-      - {provider: shaky, model: demo, weight: 50, price: {input: 0.10, output: 0.40}}
+      - {provider: steady, model: demo, weight: 80, price: {input: 0.15, output: 0.60}}
+      - {provider: shaky, model: demo, weight: 20, price: {input: 0.10, output: 0.40}}
   broken:
     candidates: [{provider: broken, model: broken}]
 storage: {usage: "sqlite:///usage.db"}

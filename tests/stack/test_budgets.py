@@ -183,7 +183,7 @@ def test_a_restart_gives_no_budget_back(
     storage = {"usage": f"sqlite:///{tmp_path}/usage.db"}
     if kind == "kept":
         kept = Kept()
-        monkeypatch.setattr("radgateway.assembly.usage._ledger", lambda config: kept)
+        monkeypatch.setattr("radgateway.assembly.usage.ledger_of", lambda config: kept)
     spent: list[Decimal] = []
 
     async def first(gateway: Gateway) -> None:

@@ -13,6 +13,7 @@ from radgateway import __version__
 from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
 from radgateway.openapi import command as openapi
+from radgateway.slo import command as slo
 from radgateway.usage import command as usage
 
 _DESCRIPTION = "A gateway for AI model APIs."
@@ -23,6 +24,7 @@ start here:
   radgateway check-config gateway.yaml     every error with its line, or what would be in force
   radgateway serve --config gateway.yaml
   radgateway chaos run provider-failure    see what happens when a provider fails
+  radgateway slo show                      what is promised, and the alerts that watch it
   radgateway usage report                  what was used, by whom, and what it cost
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
     check.set_defaults(run=_check_config)
     chaos.add_to(commands)
+    slo.add_to(commands)
     openapi.add_to(commands)
     usage.add_to(commands)
     return parser

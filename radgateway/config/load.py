@@ -88,7 +88,7 @@ def _tree(
     if isinstance(source, Mapping):
         given = from_values(source, report)
     elif source is not None:
-        given = _read_file(source)
+        given = read_file(source)
     if is_null(given):
         given = Node({}, given.source, given.line)
     name = _environment_of(given, environ)
@@ -114,7 +114,7 @@ def _without_keys(said: Node) -> Node:
 def load_price_file(path: FilePath | str) -> PriceFile:
     """A file of prices. Raises `ConfigError`, with the line of each problem."""
     report = Report()
-    root = _read_file(path)
+    root = read_file(path)
     note_places(root, report)
     prices = Binder(report).section(PriceFile, root)
     report.raise_if_any()
@@ -130,7 +130,7 @@ def _environment_of(given: Node, environ: Mapping[str, str]) -> str:
     return name.lower() or "local"
 
 
-def _read_file(source: FilePath | str) -> Node:
+def read_file(source: FilePath | str) -> Node:
     name = str(source)
 
     def failed(message: str, line: int | None = None) -> ConfigError:

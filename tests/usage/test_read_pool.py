@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ledger_rows import plain_row
+from usage.ledger_rows import plain_row
 
 from radgateway import Instruments, MemoryLedger, PostgresLedger, SQLiteLedger, UsageWriter
 from radgateway.assembly.usage import connections_shown

@@ -16,9 +16,9 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_rows import DAY_S, NOON, filters, plain_row, rows
 from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
+from usage.ledger_rows import DAY_S, NOON, filters, plain_row, rows
 
 from radgateway import MemoryLedger, PostgresLedger, SQLiteLedger
 from radgateway.usage import reads

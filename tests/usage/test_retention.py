@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ledger_rows import DAY_S, NOON, plain_row
 from msgspec.structs import replace
+from usage.ledger_rows import DAY_S, NOON, plain_row
 
 from radgateway import MemoryLedger, PostgresLedger, SQLiteLedger, UsageWriter
 from radgateway.chaos.postgres import PostgresServer

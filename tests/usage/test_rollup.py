@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_rows import rows
+from usage.ledger_rows import rows
 
 from radgateway.usage.query import Sums, UsageFilter, summed, sums_of
 from radgateway.usage.rollup import DAY_S, FIGURES, HOUR_S, by_day, by_hour, rollup_values

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from ledger_rows import NOON, plain_row
 from msgspec.structs import replace
+from usage.ledger_rows import NOON, plain_row
 
 from radgateway import MemoryLedger, PostgresLedger, SQLiteLedger
 from radgateway.chaos.postgres import PostgresServer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_rows import DAY_S, NOON, times
+from usage.ledger_rows import DAY_S, NOON, times
 
 from radgateway.usage.spans import Span, spans
 

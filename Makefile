@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 PYTEST  = $(BIN)/python -m pytest --dist=worksteal \
   --numprocesses=$(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
-.PHONY: help run test fast lint types docs bench lock clean
+.PHONY: help run test fast tools lint types docs bench lock clean
 
 help: ## Show what there is to do
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,11 +24,14 @@ $(READY): constraints.txt pyproject.toml
 run: $(READY) ## Serve the reference app on 127.0.0.1:8090 with embedded defaults
 	@$(BIN)/radgateway serve
 
-test: $(READY) ## Run the whole test suite
+test: $(READY) tools ## Run the whole test suite
 	@$(PYTEST)
 
-fast: $(READY) ## Run all but the slowest tests, in under two minutes
+fast: $(READY) tools ## Run all but the slowest tests, in under two minutes
 	@$(PYTEST) -m "not slow"
+
+tools: ## Install Prometheus and Alertmanager, which the tests run, where they are missing
+	@.ci/tools
 
 lint: $(READY) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -43,7 +46,7 @@ bench: $(READY) ## Measure the gateway against nginx on this machine
 	@$(BIN)/python -m benchmarks
 
 lock: $(READY) ## Pin the dependencies anew (needs uv on the PATH)
-	uv pip compile --quiet pyproject.toml --group dev --extra server --extra redis --extra postgres --extra otlp --extra jwt \
+	uv pip compile --quiet pyproject.toml --group dev --extra server --extra ledger --extra redis --extra postgres --extra otlp --extra jwt --extra prices \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o constraints.txt
 
 clean: ## Remove what was built

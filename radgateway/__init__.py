@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from radgateway.inbound.keepalive import StreamKeepalive
     from radgateway.inbound.key_renewal import RenewedKeys
     from radgateway.inbound.limit_plan import LimitBook
-    from radgateway.inbound.limit_set import LimitSet
+    from radgateway.inbound.limit_set import Budget, LimitSet
     from radgateway.inbound.load_shed import LoadShed
     from radgateway.inbound.rate_limit import RateLimiter
     from radgateway.inbound.request_context import RequestContextMiddleware
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from radgateway.upstream.interface import Timeouts, Upstream
     from radgateway.usage.ledger import MemoryLedger, SQLiteLedger
     from radgateway.usage.postgres_ledger import PostgresLedger
+    from radgateway.usage.prices import Price
     from radgateway.usage.recorder import UsageRecorder
     from radgateway.usage.writer import UsageWriter
 
@@ -76,7 +77,7 @@ _HOMES = {
     "inbound.keepalive": "StreamKeepalive",
     "inbound.load_shed": "LoadShed",
     "inbound.limit_plan": "LimitBook",
-    "inbound.limit_set": "LimitSet",
+    "inbound.limit_set": "Budget LimitSet",
     "inbound.rate_limit": "RateLimiter",
     "inbound.request_context": "RequestContextMiddleware",
     "provider.adaptive_limit": "AdaptiveConfig AdaptiveLimit",
@@ -103,6 +104,7 @@ _HOMES = {
     "upstream.interface": "Timeouts Upstream",
     "usage.ledger": "MemoryLedger SQLiteLedger",
     "usage.postgres_ledger": "PostgresLedger",
+    "usage.prices": "Price",
     "usage.recorder": "UsageRecorder",
     "usage.writer": "UsageWriter",
 }
@@ -117,6 +119,7 @@ __all__ = [
     "Attempt",
     "BreakerConfig",
     "BreakerPolicy",
+    "Budget",
     "Bulkhead",
     "Candidate",
     "CircuitBreaker",
@@ -146,6 +149,7 @@ __all__ = [
     "MockProvider",
     "ModelTable",
     "PostgresLedger",
+    "Price",
     "Principal",
     "Provider",
     "ProviderHealth",

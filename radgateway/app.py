@@ -17,6 +17,7 @@ from radgateway.assembly import access, standing
 from radgateway.assembly.parts import Parts, make_instruments
 from radgateway.composition import compose
 from radgateway.config import GatewayConfig, load_config
+from radgateway.config.secrets import secrets_in
 from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
 from radgateway.inbound.admission import AdmissionQueue
@@ -24,8 +25,10 @@ from radgateway.inbound.auth import ApiKeyAuth
 from radgateway.inbound.drain import DrainGuard
 from radgateway.inbound.keepalive import StreamKeepalive
 from radgateway.inbound.request_context import RequestContextMiddleware
+from radgateway.openapi.document import openapi_endpoint
 from radgateway.operations.fault_switch import FaultsEndpoint
 from radgateway.operations.health import liveness, readiness
+from radgateway.operations.keys_view import keys_view
 from radgateway.operations.management import PREFIX, Management, changes, views
 from radgateway.operations.model_list import model_list
 from radgateway.routing.retry_budget import RetryBudget
@@ -33,6 +36,7 @@ from radgateway.routing.router import ProviderRouter
 from radgateway.telemetry.exposition import MetricsEndpoint
 from radgateway.telemetry.instruments import Instruments
 from radgateway.telemetry.metrics import MetricsMiddleware
+from radgateway.telemetry.redaction import remember
 from radgateway.telemetry.tracing import TracingMiddleware
 from radgateway.usage.recorder import UsageRecorder
 
@@ -60,6 +64,7 @@ def create_gateway(
         config = os.environ.get("RADGATEWAY_CONFIG") or None
     if not isinstance(config, GatewayConfig):
         config = load_config(config, os.environ)
+    remember(secrets_in(config))
     parts = Parts(config, instruments or make_instruments(config))
 
     # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
@@ -76,9 +81,11 @@ def create_gateway(
     below: dict[str, ASGIApp] = {}
     if config.admin_keys:
         admin = _admin(parts, on_end)
-        show = views(standing.config_view(config), parts.usage.recent, parts.statuses)
+        show = views(standing.config_view(config, parts.prices), parts.usage, parts.statuses)
         change = changes(parts.drain, stop or parts.drain.start, parts.statuses)
-        below[PREFIX] = compose(Management(show, change), *admin)
+        keys = keys_view(access.callers(config), parts.standings)
+        described: dict[str, ASGIApp] = {"openapi.json": openapi_endpoint}
+        below[PREFIX] = compose(Management(show, described, change, keys), *admin)
         paths[f"{PREFIX}faults"] = compose(FaultsEndpoint(parts.faults), *admin)
     return Gateway(
         data_plane,
@@ -103,6 +110,8 @@ def _outer(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
             TracingMiddleware,
             tracer_provider=parts.tracer_provider,
             sampling_rate=tracing.sampling_rate if tracing.enabled else 0.0,
+            providers=standing.genai_providers(config),
+            names=parts.genai_names,
         ),
         partial(MetricsMiddleware, instruments=parts.instruments),
         partial(DrainGuard, drain=parts.drain),

@@ -12,6 +12,9 @@ from pathlib import Path
 from radgateway import __version__
 from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
+from radgateway.openapi import command as openapi
+from radgateway.slo import command as slo
+from radgateway.usage import command as usage
 
 _DESCRIPTION = "A gateway for AI model APIs."
 _EPILOG = """\
@@ -21,6 +24,8 @@ start here:
   radgateway check-config gateway.yaml     every error with its line, or what would be in force
   radgateway serve --config gateway.yaml
   radgateway chaos run provider-failure    see what happens when a provider fails
+  radgateway slo show                      what is promised, and the alerts that watch it
+  radgateway usage report                  what was used, by whom, and what it cost
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """
@@ -72,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
     check.set_defaults(run=_check_config)
     chaos.add_to(commands)
+    slo.add_to(commands)
+    openapi.add_to(commands)
+    usage.add_to(commands)
     return parser
 
 
@@ -91,10 +99,17 @@ def _workers(text: str) -> int:
 
 def _check_config(options: argparse.Namespace) -> int:
     config = load_config(options.file, os.environ)
-    for notice in config.notices:
+    for notice in _notices(config):
         print(f"note: {notice}", file=sys.stderr)
     print(effective(config), end="")
     return 0
+
+
+def _notices(config: GatewayConfig) -> list[str]:
+    """What whoever starts the gateway should know, its prices included. Raises `ConfigError`."""
+    from radgateway.assembly import prices
+
+    return [*config.notices, *prices.notices(config, prices.price_book(config))]
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -123,8 +138,10 @@ def _serve(options: argparse.Namespace) -> int:
         limits = replace(config.limits, replicas=options.workers)
         config = replace(config, limits=limits)
 
+    notices = _notices(config)
+
     def announce(address: str) -> None:
-        print(_welcome(config, address, options.workers), flush=True)
+        print(_welcome(config, address, options.workers, notices), flush=True)
 
     try:
         return serve(config, source, workers=options.workers, announce=announce)
@@ -133,7 +150,7 @@ def _serve(options: argparse.Namespace) -> int:
         return 1
 
 
-def _welcome(config: GatewayConfig, address: str, workers: int) -> str:
+def _welcome(config: GatewayConfig, address: str, workers: int, notices: list[str]) -> str:
     """What a person wants to know first."""
     processes = "1 worker" if workers == 1 else f"{workers} workers"
     lines = [
@@ -144,7 +161,7 @@ def _welcome(config: GatewayConfig, address: str, workers: int) -> str:
     ]
     if config.telemetry.metrics:
         lines.append(f"Metrics: {address}/metrics")
-    lines += [f"Note: {notice}" for notice in config.notices]
+    lines += [f"Note: {notice}" for notice in notices]
     counting = config.limits.replicas
     if counting > 1 and config.storage.limits.scheme == "memory":
         whose = f"{workers} workers" if counting == workers else f"{counting} replicas"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from radgateway.asgi import Headers, Scope, Send, StreamBroken, respond, route_path
 from radgateway.exchange import attempt_of, exchange_of
+from radgateway.telemetry.redaction import scrub
 
 if TYPE_CHECKING:
     from radgateway.dialects.base import Dialect
@@ -50,6 +51,7 @@ CATALOGUE: dict[str, Kind] = {
     "unsupported_media_type": Kind(415, "invalid", False),
     # what we decline to do now
     "rate_limited": Kind(429, "rate_limit"),
+    "budget_exceeded": Kind(429, "rate_limit", False),
     "overloaded": Kind(503, "overloaded"),
     "auth_unavailable": Kind(503, "overloaded"),
     "queue_timeout": Kind(503, "overloaded"),
@@ -99,6 +101,7 @@ class Refusal(Exception):
         retry_after_s: float | None = None,
         headers: Headers | None = None,
     ) -> None:
+        message = scrub(message)  # it may quote a caller or a provider
         super().__init__(message)
         self.code = code
         self.kind = CATALOGUE[code]

@@ -19,6 +19,7 @@ from radgateway.asgi import Clock, Headers, Message, Scope, Send
 
 if TYPE_CHECKING:
     from radgateway.dialects.base import Ask, Dialect
+    from radgateway.usage.prices import Price
 
 KEY = "radgateway"
 ATTEMPT_KEY = "radgateway.attempt"
@@ -62,15 +63,28 @@ class Operation:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one attempt. `None` is unknown, which is not 0."""
+    """What one attempt used. `None` is unknown, which is not 0."""
 
     input_tokens: int | None = None
     """Including the cached ones, whatever the provider's own convention is."""
     output_tokens: int | None = None
     """Including reasoning."""
     cached_tokens: int | None = None
+    """Of the input, read from the provider's cache."""
     reasoning_tokens: int | None = None
+    """Of the output."""
+    cache_write_tokens: int | None = None
+    """Of the input, written to the provider's cache."""
+    long_cache_write_tokens: int | None = None
+    """Of those written, what is kept for an hour, which Anthropic charges more for."""
+    input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_image_tokens: int | None = None
+    audio_s: float | None = None
+    """Seconds of sound, where that is what the provider charges for."""
     source: UsageSource = "reported"
+    """estimated where any of it is: the provider was cut off before it had said."""
 
     @property
     def total_tokens(self) -> int | None:
@@ -94,6 +108,7 @@ class Attempt:
         "model",
         "price",
         "provider",
+        "response_headers",
         "retry_after_s",
         "sent",
         "span_id",
@@ -110,12 +125,13 @@ class Attempt:
         self.span_id = ""
         """16 hex digits that name this attempt to the provider; empty without a trace."""
         self.status: int | None = None
+        self.response_headers: Iterable[tuple[bytes, bytes]] = ()
         self.first_byte: float | None = None
         self.ended: float | None = None
         self.failure: str | None = None
         """Why it failed, from a closed set of reasons; None while it has not."""
         self.usage: Usage | None = None
-        self.price: tuple[Decimal, Decimal] | None = None
+        self.price: Price | None = None
         self.cost_usd: Decimal | None = None
         self.sent = True
         """False where no byte reached the provider, so trying again is free. By the provider."""
@@ -156,8 +172,11 @@ class Exchange:
         "model",
         "operation",
         "own_headers",
+        "path",
+        "peer",
         "principal",
         "queued_s",
+        "queued_until",
         "request_id",
         "response_headers",
         "sampled",
@@ -168,20 +187,25 @@ class Exchange:
         "status",
         "stream",
         "trace_id",
+        "tracestate",
     )
 
     def __init__(self, request_id: str, method: str = "", clock: Clock = time.monotonic) -> None:
-        self.request_id = request_id  # RequestContextMiddleware
+        self.request_id = request_id  # RequestContextMiddleware, which lets no secret in
         self.method = method  # RequestContextMiddleware
         self.clock = clock
         self.started = clock()  # monotonic seconds
         self.started_at = time.time()  # Unix seconds
         self.operation: Operation | None = None  # RequestContextMiddleware
+        self.path = ""  # RequestContextMiddleware: below the mount point, as the caller sent it
+        # The address of whoever connected to us. RequestContextMiddleware.
+        self.peer: str | None = None
         # Until when (the clock's seconds) the client waits for the answer to begin, where its
         # headers say so. RequestContextMiddleware; StreamKeepalive takes it back.
         self.deadline: float | None = None
         self.trace_id = ""  # TracingMiddleware: 32 hex digits
         self.span_id = ""  # TracingMiddleware: 16 hex digits
+        self.tracestate = ""  # TracingMiddleware: what other vendors keep of this trace
         self.sampled = False  # TracingMiddleware
         # Finished stages as (name, start, end) in monotonic seconds, appended by the layers that
         # have a span of their own; None where the request is not sampled. TracingMiddleware.
@@ -190,6 +214,7 @@ class Exchange:
         # The kind of limit that refused it, or would have with `shadow_` before. RateLimiter.
         self.limited: str | None = None
         self.queued_s = 0.0  # AdmissionQueue
+        self.queued_until: float | None = None  # the same, in monotonic seconds
         self.ask: Ask | None = None  # intake.read_ask, for whoever needs it first
         self.model: str | None = None  # the same: as the caller named it
         self.stream = False  # the same
@@ -214,7 +239,7 @@ class Exchange:
         self,
         provider: str,
         model: str,
-        price: tuple[Decimal, Decimal] | None,
+        price: Price | None,
         *,
         hedge: bool = False,
     ) -> Attempt:

@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,11 +41,9 @@ def build() -> Gateway:
     factory to give to another server, such as `granian --factory radgateway.server:build`.
     """
     # Imported here, after the workers' metrics directory is set: prometheus_client looks once.
-    from radgateway import __version__  # noqa: PLC0415
     from radgateway.app import create_gateway  # noqa: PLC0415
+    from radgateway.assembly.log_lines import configured_logging, request_lines  # noqa: PLC0415
     from radgateway.assembly.parts import make_instruments  # noqa: PLC0415
-    from radgateway.telemetry.logs import configure_logging  # noqa: PLC0415
-    from radgateway.telemetry.request_log import RequestLog  # noqa: PLC0415
 
     def stop() -> None:
         gateway.drain.start()  # some parents stop their workers without a signal
@@ -52,32 +51,30 @@ def build() -> Gateway:
 
     config = load_config(os.environ.get(CONFIG_VARIABLE) or None, os.environ)
     instruments = make_instruments(config)
-    logs = configure_logging(
-        config.telemetry.log_level,
-        config.environment,
-        __version__,
-        on_dropped=instruments.log_lines_dropped.inc,
-    )
+    logs = configured_logging(config, instruments)
     gateway = create_gateway(
         config,
         instruments=instruments,
-        on_end=RequestLog(logs.writer, logs.format, level=logs.level).emit,
+        on_end=request_lines(config, logs),
         on_start=[lambda: drain_on_signals(gateway)],
         stop=stop,
     )
     gateway.closers.append(logs.aclose)
-    _spare_the_collector()
+    _tune_interpreter()
     return gateway
 
 
-def _spare_the_collector() -> None:
-    """Let the cyclic garbage collector look less often, and not at what never goes away.
+def _tune_interpreter() -> None:
+    """Leave the interpreter to requests: what is collected, and how soon a thread gives way.
 
-    A request leaves few cycles, while each full pass walks all modules and metrics.
+    A request leaves few cycles, while each full pass walks all modules and metrics. And the threads
+    that write rows and export spans keep a request waiting for up to 5 ms with Python's default:
+    with 1 ms the slowest hundredth at one connection was measured at 3.8 in place of 5.8 ms.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+    sys.setswitchinterval(0.001)
 
 
 def drain_on_signals(gateway: Gateway) -> None:

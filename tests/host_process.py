@@ -80,7 +80,7 @@ class Host:
             connection.row_factory = sqlite3.Row
             try:
                 found = connection.execute(
-                    "SELECT * FROM requests WHERE request_id = ?", (request_id,)
+                    "SELECT * FROM radgateway_requests WHERE request_id = ?", (request_id,)
                 )
                 return [dict(row) for row in found]
             except sqlite3.OperationalError:

@@ -11,9 +11,13 @@ from radgateway.token_auth import TokenAuth
 
 def caller_keys(config: GatewayConfig) -> ApiKeys:
     """The keys of the data plane; an admin's is none of them."""
-    return ApiKeys(
-        (Principal(key.name, priority=key.priority), key.secret.reveal()) for key in config.keys
-    )
+    secrets = (key.secret.reveal() for key in config.keys)
+    return ApiKeys(zip(callers(config), secrets, strict=True))
+
+
+def callers(config: GatewayConfig) -> list[Principal]:
+    """Whose keys those are."""
+    return [Principal(key.name, priority=key.priority) for key in config.keys]
 
 
 def admin_keys(config: GatewayConfig) -> ApiKeys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
 
 from limits.aio.storage import Storage
@@ -11,12 +12,17 @@ from limits.aio.storage import Storage
 from radgateway.asgi import ASGIApp
 from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.bearer_tokens import NAME_PREFIX
-from radgateway.inbound.limit_plan import LimitBook, Price
+from radgateway.inbound.limit_period import Period
+from radgateway.inbound.limit_plan import LimitBook, Prices
+from radgateway.inbound.limit_seed import BudgetSeed
 from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.limit_storage import storage_of
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.routing.models import ModelTable
 from radgateway.telemetry.instruments import Instruments
+from radgateway.usage.ledger import LedgerUnavailable
+from radgateway.usage.query import UsageFilter
+from radgateway.usage.writer import UsageWriter
 
 _log = logging.getLogger("radgateway.app")
 _NO_LIMITS = LimitSet()
@@ -52,19 +58,15 @@ def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
         found = of_models.get(entry) if entry is not None else None
         return (entry, found) if entry is not None and found is not None else None
 
-    def price_of(asked: str) -> Price | None:
+    def prices_of(asked: str) -> Prices:
         route = models.find(asked)
-        prices = [c.price for c in route.candidates if c.price is not None] if route else []
-        if not prices:
-            return None
-        # Whoever will serve it: what is reserved is enough for each of them.
-        return max(price[0] for price in prices), max(price[1] for price in prices)
+        return [c.price for c in route.candidates if c.price is not None] if route else []
 
     return LimitBook(
         of_key=of_key,
         of_model=of_model if of_models else None,
         total=limits.total,
-        price_of=price_of,
+        prices_of=prices_of,
         shadow=limits.shadow,
     )
 
@@ -91,6 +93,31 @@ def rate_limiter(
         max_body_bytes=config.server.max_body_bytes,
         body_timeout_s=config.server.body_timeout_s,
     )
+
+
+def budget_seed(
+    config: GatewayConfig, usage: UsageWriter, limiter: Callable[[], RateLimiter | None]
+) -> BudgetSeed | None:
+    """What takes spending before a restart from the ledger; None where none would be lost."""
+    storage = config.storage
+    sets = [config.limits.per_caller, config.limits.total, *(key.limit_set for key in config.keys)]
+    periods = {each.budget.per for each in sets if each is not None and each.budget is not None}
+    if not periods or storage.limits.scheme != "memory" or storage.usage.scheme == "memory":
+        return None
+
+    async def spent(since: float, until: float) -> dict[str, Decimal] | None:
+        try:
+            sums = await usage.sums(UsageFilter(since=since, until=until), ("key",))
+        except LedgerUnavailable:
+            return None
+        return {each.group[0]: each.cost_usd for each in sums if each.group[0]}
+
+    def spend(name: str, period: Period, nano_usd: int) -> None:
+        made = limiter()
+        if made is not None:
+            made.spend(name, period, nano_usd)
+
+    return BudgetSeed(spent, spend, sorted(periods))
 
 
 class LimitsState:

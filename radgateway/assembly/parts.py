@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from radgateway import __version__
 from radgateway.asgi import ASGIApp
-from radgateway.assembly import access, limits, providers, standing, usage
+from radgateway.assembly import access, limits, prices, providers, standing, usage
 from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.drain import Drain, DrainLimits
+from radgateway.inbound.limit_ledger import Standing
 from radgateway.inbound.limit_storage import close_storage
 from radgateway.inbound.load_shed import LoadShed
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.operations.degraded import DependencyWatch
 from radgateway.provider.health import HealthBook, ProviderHealth
 from radgateway.routing.retry_budget import TokenBudget
+from radgateway.telemetry.genai_names import (
+    OPT_IN,
+    OPT_IN_VARIABLE,
+    names_asked_for,
+    near_misses,
+)
 from radgateway.telemetry.instruments import Instruments, LabelSets
 from radgateway.telemetry.loop_lag import LoopLagMonitor
 from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
@@ -31,7 +39,8 @@ class Parts:
         self.config = config
         self.instruments = instruments
         self.drain = _drain(config)
-        self.models = providers.model_table(config)
+        self.prices = prices.price_book(config)
+        self.models = providers.model_table(config, self.prices)
         self.hints = providers.breaker_hints(config)
         self.providers, self.clients = providers.providers(config, instruments, self.hints)
         self.faults = providers.fault_switch(config, self.providers, instruments)
@@ -43,6 +52,7 @@ class Parts:
         self.limits = limits.limits_storage(config)
         self.limits_state = limits.LimitsState(config.limits.on_storage_failure, instruments)
         self._limiter: RateLimiter | None = None
+        self.budgets = limits.budget_seed(config, self.usage, lambda: self._limiter)
         self._trace()
         self._watch()
 
@@ -50,7 +60,14 @@ class Parts:
         tracing = self.config.telemetry.tracing
         self.collector = standing.CollectorState(enabled=tracing.enabled)
         self.tracer_provider = None
+        # OpenTelemetry's own variable, which its SDKs read too: it is no setting of ours.
+        opt_in = os.environ.get(OPT_IN_VARIABLE, "")
+        self.genai_names = names_asked_for(opt_in)
         if tracing.enabled:
+            for word in near_misses(opt_in):
+                _log.warning(
+                    "radgateway.tracing.opt_in_unknown", extra={"word": word, "known": OPT_IN}
+                )
             self.tracer_provider = build_tracer_provider(
                 tracing.exporter,
                 tracing.otlp_endpoint,
@@ -66,7 +83,8 @@ class Parts:
         checks = standing.checks(self)
         self.dependencies = DependencyWatch(checks, standing.modes_shown(instruments))
         sampled: list[Callable[[float], object]] = [
-            lambda lag_s: instruments.retry_budget_balance.set(budget.balance)
+            lambda lag_s: instruments.retry_budget_balance.set(budget.balance),
+            usage.connections_shown(self.usage, instruments),
         ]
         if self.shed is not None:
             sampled.append(self.shed.observe)
@@ -80,10 +98,22 @@ class Parts:
         self._limiter = made(app)
         return self._limiter
 
+    async def standings(self, name: str) -> Sequence[Standing] | None:
+        """Where a caller stands against its limits; None where that can't be known now."""
+        return await self._limiter.standings(name) if self._limiter is not None else None
+
     @property
     def starters(self) -> list[Callable[[], object]]:
         """What has to be started, in the event loop that serves."""
-        runs = (self.lag, self.dependencies, self.probes, self.hints, self.usage, self.tokens)
+        runs = (
+            self.lag,
+            self.dependencies,
+            self.probes,
+            self.hints,
+            self.usage,
+            self.budgets,
+            self.tokens,
+        )
         return [each.start for each in runs if each is not None]
 
     @property
@@ -94,6 +124,7 @@ class Parts:
             self.dependencies,
             self.probes,
             self.hints,
+            self.budgets,
             self.usage,
             self._limiter,
             self.faults,
@@ -114,9 +145,11 @@ def make_instruments(config: GatewayConfig) -> Instruments:
     """The metrics, with the configured names as the only values that labels may take."""
     models = {c.model for model in config.models.values() for c in model.candidates}
     names = {name for model in config.models for name in (model, *config.models[model].aliases)}
+    known = frozenset(name for name in models | names if "*" not in name)
     labels = LabelSets(
         providers=frozenset(config.providers),
-        models=frozenset(name for name in models | names if "*" not in name),
+        models=known,
+        candidates=_pairs(config),
         api_key_names=(
             frozenset(key.name for key in config.keys)
             if config.telemetry.key_names_in_metrics
@@ -126,13 +159,23 @@ def make_instruments(config: GatewayConfig) -> Instruments:
     return Instruments(labels=labels, version=__version__, environment=config.environment)
 
 
+def _pairs(config: GatewayConfig) -> frozenset[tuple[str, str]]:
+    """The providers with their models, as far as the configuration names them."""
+    pairs = {
+        (candidate.provider, name if candidate.model == "*" else candidate.model)
+        for name, model in config.models.items()
+        for candidate in model.candidates
+    }
+    return frozenset(pair for pair in pairs if "*" not in pair[1])
+
+
 def _load_shed(config: GatewayConfig) -> LoadShed | None:
     """What turns work away while the event loop is late; it says so once a change."""
     if config.admission is None or config.admission.max_lag_s is None:
         return None
 
     def changed(level: int) -> None:
-        _log.warning("radgateway.admission.shedding", extra={"level": level})
+        _log.warning("radgateway.admission.shedding", extra={"shed_level": level})
 
     return LoadShed(config.admission.max_lag_s, on_change=changed)
 

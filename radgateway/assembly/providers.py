@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from radgateway.asgi import ASGIApp, Layer
+from radgateway.assembly.prices import CONFIGURED, price_of
 from radgateway.composition import compose
 from radgateway.config.providers import ProviderConfig
 from radgateway.config.schema import GatewayConfig
@@ -32,14 +33,15 @@ from radgateway.telemetry.instruments import Instruments
 from radgateway.upstream import Upstream
 from radgateway.upstream.connect import connect
 from radgateway.upstream.interface import Timeouts
+from radgateway.usage.price_book import PriceBook
 
 L = TypeVar("L")
 
 _log = logging.getLogger("radgateway.app")
 
 
-def model_table(config: GatewayConfig) -> ModelTable:
-    """What callers may ask for."""
+def model_table(config: GatewayConfig, book: PriceBook | None = None) -> ModelTable:
+    """What callers may ask for; without a `book`, at the prices of the configuration alone."""
     return ModelTable(
         {
             name: Route(
@@ -48,7 +50,7 @@ def model_table(config: GatewayConfig) -> ModelTable:
                         c.provider,
                         c.model,
                         c.weight,
-                        (c.price.input, c.price.output) if c.price is not None else None,
+                        c.price.price(CONFIGURED) if c.price is not None else None,
                     )
                     for c in model.candidates
                 ),
@@ -57,7 +59,8 @@ def model_table(config: GatewayConfig) -> ModelTable:
                 model.hedge,
             )
             for name, model in config.models.items()
-        }
+        },
+        price_of(config, book) if book is not None else None,
     )
 
 

@@ -24,7 +24,9 @@ from radgateway.provider.probe import (
     by_request,
 )
 from radgateway.routing.models import Provider
+from radgateway.telemetry.genai_names import GenAIProvider, provider_of
 from radgateway.telemetry.instruments import Instruments
+from radgateway.usage.price_book import PriceBook
 
 
 class CollectorState:
@@ -42,7 +44,7 @@ class CollectorState:
         return self._state
 
 
-def config_view(config: GatewayConfig) -> dict[str, Any]:
+def config_view(config: GatewayConfig, prices: PriceBook) -> dict[str, Any]:
     """The configuration as the management API shows it: the original's shape, and no secret."""
     return {
         "listenAddr": f"{config.server.host}:{config.server.port}",
@@ -58,8 +60,17 @@ def config_view(config: GatewayConfig) -> dict[str, Any]:
         "environment": config.environment,
         "strategies": {name: model.strategy for name, model in config.models.items()},
         "retryBudgetRatio": config.retry_budget.ratio,
+        "prices": {"source": prices.source, "version": prices.version or None},
         "usageStorage": str(config.storage.usage),
         "limitsStorage": str(config.storage.limits),
+    }
+
+
+def genai_providers(config: GatewayConfig) -> dict[str, GenAIProvider]:
+    """What the conventions for traces of generative AI call the providers."""
+    return {
+        name: provider_of(settings.kind, settings.base_url)
+        for name, settings in config.providers.items()
     }
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from radgateway.config.schema import GatewayConfig
 from radgateway.telemetry.instruments import Instruments
 from radgateway.usage import journal
 from radgateway.usage.journal import Journal
-from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
+from radgateway.usage.ledger import MemoryLedger, SQLiteLedger
 from radgateway.usage.writer import UsageWriter
+
+if TYPE_CHECKING:
+    from radgateway.usage.postgres_ledger import PostgresLedger
 
 _log = logging.getLogger("radgateway.usage")
 
@@ -18,11 +23,27 @@ _log = logging.getLogger("radgateway.usage")
 def usage_writer(config: GatewayConfig, instruments: Instruments) -> UsageWriter:
     """The writer of the configured ledger, with its journal."""
     return UsageWriter(
-        _ledger(config), journal=_journal(config), on_lost=instruments.usage_records_lost.inc
+        ledger_of(config),
+        journal=_journal(config),
+        retention=config.storage.retention,
+        on_lost=instruments.usage_records_lost.inc,
     )
 
 
-def _ledger(config: GatewayConfig) -> Ledger:
+def connections_shown(usage: UsageWriter, instruments: Instruments) -> Callable[[float], object]:
+    """Keeps the gauges of the ledger's connections."""
+
+    def show(_: float) -> None:
+        connections = usage.connections()
+        instruments.db_connections("in_use").set(connections.in_use)
+        instruments.db_connections("idle").set(connections.idle)
+        instruments.db_connections_max.set(connections.most)
+
+    return show
+
+
+def ledger_of(config: GatewayConfig) -> MemoryLedger | SQLiteLedger | PostgresLedger:
+    """The configured ledger."""
     usage = config.storage.usage
     if usage.scheme == "memory":
         return MemoryLedger()

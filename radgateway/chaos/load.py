@@ -31,6 +31,7 @@ _SHED = frozenset(
         "bulkhead_full",
         "no_provider_available",
         "rate_limited",
+        "budget_exceeded",
         "draining",
     }
 )

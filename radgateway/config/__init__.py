@@ -2,11 +2,11 @@
 
 from radgateway.config.jwt import JwtConfig
 from radgateway.config.load import Source, default_config, load_config, resolve_secrets
+from radgateway.config.prices import PriceConfig, PricesConfig
 from radgateway.config.problems import ConfigError, Problem
 from radgateway.config.providers import (
     CandidateConfig,
     ModelConfig,
-    PriceConfig,
     ProviderConfig,
     TimeoutsConfig,
 )
@@ -40,6 +40,7 @@ __all__ = [
     "LimitsConfig",
     "ModelConfig",
     "PriceConfig",
+    "PricesConfig",
     "Problem",
     "ProviderConfig",
     "RetryBudgetConfig",

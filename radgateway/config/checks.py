@@ -44,6 +44,8 @@ def faults(config: GatewayConfig, known_providers: Container[str] = ()) -> Itera
     yield from _names(config)
     for name, model in config.models.items():
         yield from _model(config, name, model, known_providers)
+    if config.prices.source == "builtin" and importlib.util.find_spec("genai_prices") is None:
+        yield ("prices", "source"), 'needs genai-prices: pip install "radgateway[prices]"'
     limits = config.storage.limits
     if config.storage.breaker_hints and limits.resolved and "redis" not in limits.scheme:
         yield ("storage", "breaker_hints"), "needs storage.limits to be a redis:// address"
@@ -82,17 +84,6 @@ def _limits(config: GatewayConfig) -> Iterator[str]:
             f"limits.replicas is {replicas} and storage.limits is memory://, which each "
             f"process has for itself: a caller gets up to {replicas} times what is configured"
         )
-    sets = [config.limits.per_caller, config.limits.total]
-    sets += [key.limit_set for key in config.keys]
-    sets += [model.limits for model in config.models.values()]
-    if any(limits is not None and limits.money for limits in sets):
-        for name, model in config.models.items():
-            unpriced = [c.provider for c in model.candidates if c.price is None]
-            if unpriced:
-                yield (
-                    f"there are money limits, but models.{name} has no price at "
-                    f"{', '.join(unpriced)}: what is spent there is not counted"
-                )
 
 
 def _keys(config: GatewayConfig) -> Iterator[Fault]:
@@ -188,7 +179,7 @@ def _sqlite(dsn: Dsn, text: str) -> str | None:
 
 def _postgres(text: str) -> str | None:
     try:
-        from radgateway.usage.postgres_ledger import connection_parameters  # noqa: PLC0415
+        from radgateway.usage.postgres_connection import connection_parameters  # noqa: PLC0415
     except ImportError:
         return 'needs psycopg: pip install "radgateway[postgres]"'
     try:

@@ -15,6 +15,7 @@ from typing import Any
 
 from radgateway.config import checks, defaults, environment, original
 from radgateway.config.bind import Binder
+from radgateway.config.prices import PriceFile
 from radgateway.config.problems import ConfigError, Path, Problem, Report, dotted
 from radgateway.config.schema import GatewayConfig
 from radgateway.config.secrets import resolve as resolve_references
@@ -87,7 +88,7 @@ def _tree(
     if isinstance(source, Mapping):
         given = from_values(source, report)
     elif source is not None:
-        given = _read_file(source)
+        given = read_file(source)
     if is_null(given):
         given = Node({}, given.source, given.line)
     name = _environment_of(given, environ)
@@ -110,6 +111,17 @@ def _without_keys(said: Node) -> Node:
     return Node({key: node for key, node in said.value.items() if key != "keys"})
 
 
+def load_price_file(path: FilePath | str) -> PriceFile:
+    """A file of prices. Raises `ConfigError`, with the line of each problem."""
+    report = Report()
+    root = read_file(path)
+    note_places(root, report)
+    prices = Binder(report).section(PriceFile, root)
+    report.raise_if_any()
+    assert isinstance(prices, PriceFile)
+    return prices
+
+
 def _environment_of(given: Node, environ: Mapping[str, str]) -> str:
     """The environment in force, needed before its defaults can be laid under the rest."""
     named = given.value.get("environment") if isinstance(given.value, dict) else None
@@ -118,7 +130,7 @@ def _environment_of(given: Node, environ: Mapping[str, str]) -> str:
     return name.lower() or "local"
 
 
-def _read_file(source: FilePath | str) -> Node:
+def read_file(source: FilePath | str) -> Node:
     name = str(source)
 
     def failed(message: str, line: int | None = None) -> ConfigError:

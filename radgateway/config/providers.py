@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Literal
 
+from radgateway.config.prices import PriceConfig
 from radgateway.config.secrets import Secret
 from radgateway.config.values import DAY_S, HEADER_NAME, MODEL, http_url, matches, within
 from radgateway.inbound.limit_set import LimitSet
@@ -127,19 +127,6 @@ class ProviderConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PriceConfig:
-    """USD per million tokens, exactly as written."""
-
-    input: Decimal
-    """Of the prompt."""
-    output: Decimal
-    """Of the answer."""
-
-    def __post_init__(self) -> None:
-        within(self, "input output", 0, 1_000_000)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateConfig:
     """A provider and the model on it that may serve a request."""
 
@@ -150,7 +137,7 @@ class CandidateConfig:
     weight: float = 100.0
     """Order under `priority`, share under `weighted` and `sticky`; over 0."""
     price: PriceConfig | None = None
-    """None where unknown, which is not free."""
+    """None where `prices` says, or nobody: unknown is not free."""
 
     def __post_init__(self) -> None:
         matches(self, "model", MODEL, "visible ASCII without spaces, at most 256 characters")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from radgateway.config.jwt import JwtConfig
+from radgateway.config.prices import PricesConfig
 from radgateway.config.providers import ModelConfig, ProviderConfig
 from radgateway.config.secrets import Dsn, Secret
 from radgateway.config.values import DAY_S, HOST_PORT, NAME, http_url, matches, within
@@ -25,10 +26,12 @@ from radgateway.inbound.limit_set import (
     OUTPUT_TOKENS,
     REQUESTS,
     TOKENS,
+    Budget,
     LimitSet,
     check_rates,
 )
 from radgateway.routing.retry_budget import RetryBudgetConfig
+from radgateway.usage.retention import RetentionConfig
 
 Environment = Literal["local", "alpha", "staging", "production"]
 LogLevel = Literal["debug", "info", "warn", "error"]
@@ -80,6 +83,8 @@ class KeyConfig:
     """Tokens of answers alone."""
     money_limits: tuple[str, ...] = ()
     """US dollars, such as `5/day` or `0.50/hour`; needs prices of the candidates."""
+    budget: Budget | None = None
+    """US dollars for each day or month of the calendar, in UTC."""
     max_concurrency: int | None = None
     """Requests in progress at once, at least 1; None for no bound of its own."""
     priority: Priority = "normal"
@@ -102,6 +107,7 @@ class KeyConfig:
             input_tokens=self.input_token_limits,
             output_tokens=self.output_token_limits,
             money=self.money_limits,
+            budget=self.budget,
             max_concurrency=self.max_concurrency,
             shadow=self.shadow_limits,
         )
@@ -219,6 +225,8 @@ class StorageConfig:
     """The folder where rows stand until `usage` has them, so that a process that is killed loses
     none: `auto` for `<file>.journal` beside a SQLite file and `radgateway.journal` for other
     databases; null for no journal."""
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    """How long what is in `usage` is kept."""
     limits: Dsn = field(default_factory=lambda: Dsn("memory://"))
     """`memory://`, counted in each process, or `redis://host:6379/0`, shared by all."""
     breaker_hints: bool = False
@@ -243,7 +251,7 @@ class TracingConfig:
     otlp_endpoint: str = "http://localhost:4318"
     """A URL for OTLP over HTTP, or `host:4317` for gRPC."""
     sampling_rate: float = 0.1
-    """Share of traces begun here that are recorded, 0 to 1."""
+    """Share of traces that are recorded, whoever began them, 0 to 1."""
 
     def __post_init__(self) -> None:
         if not HOST_PORT.fullmatch(self.otlp_endpoint):
@@ -280,6 +288,8 @@ class GatewayConfig:
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     """By the name callers use, in which `*` stands for anything."""
+    prices: PricesConfig = field(default_factory=PricesConfig)
+    """Where the prices come from of candidates that have none of their own."""
     retry_budget: RetryBudgetConfig = field(default_factory=RetryBudgetConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     admission: AdmissionConfig | None = field(default_factory=AdmissionConfig)

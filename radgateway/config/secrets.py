@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from radgateway.config.problems import Path
 
@@ -157,6 +157,28 @@ def resolve(config: T, environ: Mapping[str, str], add: Callable[[Path, str], No
 
     resolved: T = _map_secrets(config, (), read)
     return resolved
+
+
+def secrets_in(config: Any) -> list[str]:
+    """The secret texts of a configuration that was resolved: keys, and the passwords of DSNs."""
+    found: list[str] = []
+
+    def note(value: Secret | Dsn, _path: Path) -> Secret | Dsn:
+        if isinstance(value, Secret):
+            found.append(value.reveal())
+        else:
+            found.extend(_passwords(value.reveal()))
+        return value
+
+    _map_secrets(config, (), note)
+    return found
+
+
+def _passwords(dsn: str) -> list[str]:
+    # As it stands there and as it is meant; libpq also takes `key=value` pairs.
+    passwords = re.findall(r"://[^/@]*:([^@]*)@|\bpassword=(\S+)", dsn)
+    raw = [each for pair in passwords for each in pair if each]
+    return [*raw, *map(unquote, raw)]
 
 
 def _map_secrets(

@@ -8,6 +8,7 @@ import msgspec
 
 from radgateway.dialects import reading, usage
 from radgateway.dialects.base import Ask, Event
+from radgateway.dialects.usage import Counts
 from radgateway.errors import Refusal
 from radgateway.exchange import Usage
 
@@ -35,6 +36,7 @@ class AnthropicMessages:
 
     name = "anthropic-messages"
     streams_json = False
+    texts = True
     keepalive = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
@@ -55,12 +57,16 @@ class AnthropicMessages:
             return Event.END
         return Event.PREAMBLE if kind in _PREAMBLE else Event.CONTENT
 
-    def usage_of(self, payload: Any) -> Usage | None:
+    def counts_of(self, payload: Any) -> Any:
         """Of a message, of `message_start`, or the running total of a `message_delta`."""
         if not isinstance(payload, dict):
             return None
         inner = payload.get("message")
-        return usage.anthropic((inner if isinstance(inner, dict) else payload).get("usage"))
+        return (inner if isinstance(inner, dict) else payload).get("usage")
+
+    def usage(self, counts: Counts) -> Usage | None:
+        """Cached tokens are beside the others there."""
+        return usage.anthropic(counts)
 
     def usage_only(self, payload: Any) -> bool:
         """No event exists for the usage alone."""

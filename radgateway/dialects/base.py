@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from radgateway.dialects.usage import Counts
 from radgateway.errors import Refusal
 from radgateway.exchange import Usage
 
@@ -51,6 +52,8 @@ class Dialect(Protocol):
     """openai-chat, openai-responses, openai, anthropic-messages or gemini; safe as a label."""
     streams_json: bool
     """Whether a stream may also come as one JSON document that grows (Gemini's array)."""
+    texts: bool
+    """Whether an event of its streams is about a token of text: what a length is estimated by."""
     keepalive: bytes
     """What may be sent between two events and means nothing; empty where its clients take nothing
     of the kind."""
@@ -68,8 +71,11 @@ class Dialect(Protocol):
     def judge(self, payload: Any) -> Event:
         """What a decoded event of a stream is."""
 
-    def usage_of(self, payload: Any) -> Usage | None:
-        """The usage that a decoded response or event reports, or None."""
+    def counts_of(self, payload: Any) -> Any:
+        """Where a decoded response or event has its usage: an object, or anything else for none."""
+
+    def usage(self, counts: Counts) -> Usage | None:
+        """What has been reported, in one meaning; None where that is nothing."""
 
     def usage_only(self, payload: Any) -> bool:
         """Whether an event carries usage and nothing else (it exists because we asked for it)."""

@@ -10,6 +10,7 @@ import msgspec
 
 from radgateway.dialects import reading, usage
 from radgateway.dialects.base import Ask, Event
+from radgateway.dialects.usage import Counts
 from radgateway.errors import Refusal
 from radgateway.exchange import Usage
 
@@ -55,6 +56,7 @@ class Gemini:
 
     name = "gemini"
     streams_json = True
+    texts = True
     # Google's own clients parse every line that is no data line as JSON (python-genai), or refuse
     # it (googleapis/go-genai#903).
     keepalive = b""
@@ -98,9 +100,13 @@ class Gemini:
         )
         return Event.END if ended else Event.CONTENT
 
-    def usage_of(self, payload: Any) -> Usage | None:
+    def counts_of(self, payload: Any) -> Any:
         """`usageMetadata`: each event's is the running total."""
-        return usage.gemini(payload.get("usageMetadata")) if isinstance(payload, dict) else None
+        return payload.get("usageMetadata") if isinstance(payload, dict) else None
+
+    def usage(self, counts: Counts) -> Usage | None:
+        """Thoughts are beside the answer there."""
+        return usage.gemini(counts)
 
     def usage_only(self, payload: Any) -> bool:
         """We ask for none, so none is ours to hide."""

@@ -8,6 +8,7 @@ import msgspec
 
 from radgateway.dialects import json_splice, reading, usage
 from radgateway.dialects.base import Ask, Event
+from radgateway.dialects.usage import Counts
 from radgateway.errors import Refusal
 from radgateway.exchange import Usage
 
@@ -32,6 +33,7 @@ class OpenAI:
 
     name = "openai"
     streams_json = False
+    texts = False
     keepalive = b": keepalive\n\n"
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
@@ -56,9 +58,13 @@ class OpenAI:
         # One of several images may be done; nothing says here that no other follows.
         return Event.FINISH if finished else Event.CONTENT
 
-    def usage_of(self, payload: Any) -> Usage | None:
+    def counts_of(self, payload: Any) -> Any:
         """`usage` of a whole answer or of a stream's last event."""
-        return usage.openai(payload.get("usage")) if isinstance(payload, dict) else None
+        return payload.get("usage") if isinstance(payload, dict) else None
+
+    def usage(self, counts: Counts) -> Usage | None:
+        """The two namings of OpenAI's APIs."""
+        return usage.openai(counts)
 
     def usage_only(self, payload: Any) -> bool:
         """No event of these streams exists for the usage alone."""
@@ -81,6 +87,7 @@ class OpenAIChat(OpenAI):
     """Chat completions."""
 
     name = "openai-chat"
+    texts = True
 
     def read(self, path: str, content_type: bytes, body: bytes) -> Ask:
         """Read the model, `stream`, and whether the caller asked for the stream's usage."""
@@ -145,6 +152,7 @@ class OpenAIResponses(OpenAI):
     """The Responses API, whose stream has typed events."""
 
     name = "openai-responses"
+    texts = True
 
     _PREAMBLE = frozenset(
         {
@@ -166,12 +174,12 @@ class OpenAIResponses(OpenAI):
             return Event.END
         return Event.PREAMBLE if kind in self._PREAMBLE else Event.CONTENT
 
-    def usage_of(self, payload: Any) -> Usage | None:
+    def counts_of(self, payload: Any) -> Any:
         """Of a whole response, or of the response inside the last event."""
         if not isinstance(payload, dict):
             return None
         inner = payload.get("response")
-        return usage.openai((inner if isinstance(inner, dict) else payload).get("usage"))
+        return (inner if isinstance(inner, dict) else payload).get("usage")
 
     def failed(self, payload: Any) -> bool:
         """An error, or a response whose status is failed."""

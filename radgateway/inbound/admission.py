@@ -108,6 +108,7 @@ class AdmissionQueue:
             finally:
                 if exchange is not None:
                     exchange.queued_s = self._clock() - began
+                    exchange.queued_until = exchange.clock()
             if entry != "admitted":
                 held.close()
                 await self._turn_away(scope, send, turn)

@@ -1,32 +1,23 @@
-"""What a request will use, before anybody knows, and what it did use, once somebody does.
+"""What a request is reserved for, before anybody knows, and what it is charged in the end.
 
-Nothing is tokenised: that costs more than all else a gateway does (a prompt of 1.5 million tokens
-takes 150 ms). The prompt is told by its bytes and the answer by what the caller allows, both
-corrected by what the model's requests really came to. An estimate only decides what is reserved;
-what is charged in the end is what the provider reports.
+An estimate only decides what is reserved. What is charged is what each attempt's record says it
+used, which is also what its usage row says.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
+from decimal import Decimal
 from typing import NamedTuple
 
-from radgateway.exchange import Attempt, Exchange
+from radgateway.exchange import Attempt, Exchange, Usage
 from radgateway.inbound.limit_ledger import NOTHING
-from radgateway.inbound.limit_plan import Costs, Price
+from radgateway.inbound.limit_plan import Costs, Prices
 from radgateway.inbound.limit_set import NANO
+from radgateway.usage.estimate import Lengths
+from radgateway.usage.prices import Price, cost_usd
 
-TOKENS_PER_BYTE = 0.25
-"""Tokens of a prompt per byte of its request, until the model's own are known: four bytes a token
-is English; JSON and other languages differ, and a picture comes to far less."""
-OUTPUT_TOKENS = 500
-"""Tokens of an answer whose length nobody bounds, until the model's own are known."""
-_LEARNED = 0.2
-"""Weight of each new request in what is known of its model."""
-_MODELS_MAX = 1024
-"""Models remembered; callers choose the names, so the memory is bounded."""
 _NO_OUTPUT = frozenset({"countTokens", "embedContent", "batchEmbedContents"})
 
 
@@ -37,8 +28,8 @@ class Estimate(NamedTuple):
     body_bytes: int
     input_tokens: int
     output_tokens: int
-    price: tuple[float, float]
-    """Billionths of a dollar per token, input and output; 0 where unknown."""
+    prices: Prices
+    """Of whoever may serve it; none where none is known."""
 
     @property
     def costs(self) -> Costs:
@@ -47,58 +38,30 @@ class Estimate(NamedTuple):
 
     @property
     def nano_usd(self) -> int:
-        """Billionths of a dollar."""
-        return priced(self.price, self.input_tokens, self.output_tokens)
-
-
-class _Known:
-    __slots__ = ("output_tokens", "price", "tokens_per_byte")
-
-    def __init__(self, price: tuple[float, float]) -> None:
-        self.price = price
-        self.tokens_per_byte = TOKENS_PER_BYTE
-        self.output_tokens = float(OUTPUT_TOKENS)
+        """Billionths of a dollar: enough for whoever will serve it."""
+        return max(
+            (priced(price, self.input_tokens, self.output_tokens) for price in self.prices),
+            default=0,
+        )
 
 
 class Estimator:
-    """Estimates requests, and learns from each that was reported. One for a gateway."""
+    """Estimates requests, and learns from each that was reported. One for a limiter."""
 
-    def __init__(self, price_of: Callable[[str], Price | None] | None = None) -> None:
-        self._price_of = price_of
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+    def __init__(self, prices_of: Callable[[str], Prices] | None = None) -> None:
+        self._prices_of = prices_of
+        self.lengths = Lengths()
 
     def estimate(self, model: str, body_bytes: int, max_output: int | None) -> Estimate:
         """What a request of a size will use; `max_output` are the tokens its caller allows."""
-        known = self._of(model)
-        output = known.output_tokens if max_output is None else max_output
+        lengths = self.lengths
         return Estimate(
             model,
             body_bytes,
-            math.ceil(body_bytes * known.tokens_per_byte),
-            math.ceil(output),
-            known.price,
+            lengths.prompt(model, body_bytes),
+            lengths.answer(model) if max_output is None else max_output,
+            self._prices_of(model) if self._prices_of is not None else (),
         )
-
-    def learn(self, estimate: Estimate, input_tokens: int, output_tokens: int) -> None:
-        """Take note of what an estimated request really used."""
-        known = self._of(estimate.model)
-        if estimate.body_bytes:
-            seen = input_tokens / estimate.body_bytes
-            known.tokens_per_byte += _LEARNED * (seen - known.tokens_per_byte)
-        known.output_tokens += _LEARNED * (output_tokens - known.output_tokens)
-
-    def _of(self, model: str) -> _Known:
-        known = self._known.get(model)
-        if known is None:
-            price = self._price_of(model) if self._price_of is not None else None
-            # USD per million tokens are thousands of billionths per token.
-            nano = (float(price[0]) * 1000, float(price[1]) * 1000) if price else (0.0, 0.0)
-            known = self._known[model] = _Known(nano)
-            if len(self._known) > _MODELS_MAX:
-                self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(model)
-        return known
 
 
 def costs_of(input_tokens: int, output_tokens: int, nano_usd: int) -> Costs:
@@ -106,9 +69,13 @@ def costs_of(input_tokens: int, output_tokens: int, nano_usd: int) -> Costs:
     return (1, input_tokens + output_tokens, input_tokens, output_tokens, nano_usd, 1)
 
 
-def priced(price: tuple[float, float], input_tokens: int, output_tokens: int) -> int:
-    """Billionths of a dollar, rounded up."""
-    return math.ceil(round(price[0] * input_tokens + price[1] * output_tokens, 3))
+def priced(price: Price, input_tokens: int, output_tokens: int) -> int:
+    """Billionths of a dollar, rounded up; 0 where the price is not known."""
+    return _nano(cost_usd(Usage(input_tokens, output_tokens), price))
+
+
+def _nano(cost: Decimal | None) -> int:
+    return math.ceil(cost * NANO) if cost is not None else 0
 
 
 def writes_nothing(exchange: Exchange) -> bool:
@@ -122,34 +89,32 @@ def writes_nothing(exchange: Exchange) -> bool:
 def spent_by(exchange: Exchange, estimate: Estimate, events: int) -> Costs:
     """What a request that has ended is charged: all that its attempts used.
 
-    What a provider reports counts. An answer that was not reported counts as estimated, or where
-    it broke off as the `events` of its stream that went out; a failure or a refusal counts
-    nothing.
+    Where an answer was served and its record does not say what it used, it is charged as
+    reserved. A failure or a refusal counts nothing.
     """
-    whole = exchange.ended is not None and exchange.interrupted is None
-    whole = whole and not exchange.disconnected
     attempts = exchange.attempts
     if not attempts:
-        # Around an app that keeps no record of its calls.
-        if exchange.status is None or exchange.status >= 400:
-            return NOTHING
-        output = estimate.output_tokens if whole else min(events, estimate.output_tokens)
-        nano = priced(estimate.price, estimate.input_tokens, output)
-        return costs_of(estimate.input_tokens, output, nano)
+        return _spent_elsewhere(exchange, estimate, events)
     input_tokens = output_tokens = nano_usd = 0
-    final = exchange.final
     for attempt in attempts:
-        last = attempt is final
-        read, written, nano = _used(attempt, estimate, events if last else 0, whole=whole and last)
+        read, written, nano = _used(attempt, estimate)
         input_tokens += read
         output_tokens += written
         nano_usd += nano
     return costs_of(input_tokens, output_tokens, nano_usd)
 
 
-def _used(
-    attempt: Attempt, estimate: Estimate, events: int, *, whole: bool
-) -> tuple[int, int, int]:
+def _spent_elsewhere(exchange: Exchange, estimate: Estimate, events: int) -> Costs:
+    """The same around an app that keeps no record of its calls: `events` went out."""
+    if exchange.status is None or exchange.status >= 400:
+        return NOTHING
+    output = estimate.output_tokens
+    if exchange.ended is None or exchange.interrupted is not None or exchange.disconnected:
+        output = min(events, output)
+    return estimate._replace(output_tokens=output).costs
+
+
+def _used(attempt: Attempt, estimate: Estimate) -> tuple[int, int, int]:
     """Tokens of input and output, and billionths of a dollar, of one attempt."""
     usage = attempt.usage
     read = usage.input_tokens if usage is not None else None
@@ -157,20 +122,13 @@ def _used(
     served = attempt.first_byte is not None and (attempt.status or 500) < 400
     if read is None and written is None and not served:
         return 0, 0, 0
-    exact = read is not None and written is not None
-    if not whole and events > (written or 0):
-        # A stream that broke off says at its start what it had written by then.
-        written, exact = events, False
     if read is None:
         read = estimate.input_tokens if served else 0
     if written is None:
-        written = estimate.output_tokens if whole else 0
-    if exact and attempt.cost_usd is not None:
-        return read, written, math.ceil(attempt.cost_usd * NANO)
-    if attempt.price is None:
-        return read, written, 0
-    price = float(attempt.price[0]) * 1000, float(attempt.price[1]) * 1000
-    return read, written, priced(price, read, written)
+        written = estimate.output_tokens if served else 0
+    if attempt.cost_usd is not None:
+        return read, written, _nano(attempt.cost_usd)
+    return read, written, priced(attempt.price, read, written) if attempt.price is not None else 0
 
 
 def learn_from(exchange: Exchange, estimate: Estimate, estimator: Estimator) -> None:
@@ -179,5 +137,4 @@ def learn_from(exchange: Exchange, estimate: Estimate, estimator: Estimator) -> 
     usage = final.usage if final is not None else None
     if usage is None or exchange.interrupted is not None or exchange.disconnected:
         return
-    if usage.input_tokens is not None and usage.output_tokens is not None:
-        estimator.learn(estimate, usage.input_tokens, usage.output_tokens)
+    estimator.lengths.learn(estimate.model, estimate.body_bytes, usage)

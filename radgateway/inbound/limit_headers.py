@@ -105,6 +105,14 @@ def refusal_of(standings: Sequence[Standing], refused: Standing, dialect: str) -
     """The answer to a request that a limit refuses."""
     # A hair more than the limit's own arithmetic, so that who obeys is let in.
     wait_s = refused.wait_s + 0.001
+    if refused.limit.period is not None:
+        return Refusal(
+            "budget_exceeded",
+            f"The budget of {refused.limit.text} does not allow this request; "
+            f"it starts over in {math.ceil(wait_s)} s.",
+            retry_after_s=wait_s,
+            headers=told(standings, dialect, refused=refused),
+        )
     return Refusal(
         "rate_limited",
         f"The limit of {refused.limit.text} is reached; retry in {math.ceil(wait_s)} s.",

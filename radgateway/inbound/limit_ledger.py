@@ -7,9 +7,12 @@ use, and corrected when what it used is known. In this process a charge is one s
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from radgateway.asgi import Clock
+from radgateway.inbound.limit_period import PeriodAccounts, left_s
 from radgateway.inbound.limit_plan import Costs, Limit
 from radgateway.inbound.limit_set import CONCURRENCY
 from radgateway.inbound.limit_storage import Counts, SlidingWindows
@@ -100,6 +103,13 @@ def judge(limit: Limit, cost: int, previous: int, current: int, left_s: float) -
     return Standing(limit, False, max(0, left), cost, max(wait_s, 0.001), reset_s)
 
 
+def judge_budget(limit: Limit, cost: int, spent: int, left_s: float) -> Standing:
+    """The same for a budget, of which so much is spent in the period that ends in `left_s`."""
+    left = limit.amount - spent
+    allowed = cost <= left
+    return Standing(limit, allowed, left, cost, 0.0 if allowed else max(left_s, 0.001), left_s)
+
+
 def judge_places(limit: Limit, in_use: int) -> Standing:
     """The same for the number of requests in progress."""
     left = max(0, limit.amount - in_use)
@@ -120,8 +130,10 @@ def refusing(standings: Sequence[Standing], *, shadow: bool) -> Standing | None:
 class LocalLedger:
     """Accounts in this process: a request against all its limits is one synchronous step."""
 
-    def __init__(self, windows: SlidingWindows) -> None:
+    def __init__(self, windows: SlidingWindows, *, wall: Clock = time.time) -> None:
         self._windows = windows
+        self._wall = wall
+        self._periods = PeriodAccounts()
         self._in_progress: dict[str, int] = {}
 
     def take_one(self, limit: Limit) -> Standing:
@@ -176,17 +188,34 @@ class LocalLedger:
                     self._in_progress[limit.key] = left
                 else:
                     del self._in_progress[limit.key]
+            elif limit.period is not None:
+                self._periods.correct(limit.key, index, spent[limit.kind] - cost)
             elif change := spent[limit.kind] - cost:
                 self._windows.correct(limit.key, limit.window_s, index, change)
+
+    def look(self, limits: Sequence[Limit]) -> list[Standing]:
+        """How a request would stand, with nothing charged."""
+        now = self._windows.clock()
+        return [self._stands(lim, self._account(lim, now), NOTHING, now) for lim in limits]
+
+    def spend(self, limit: Limit, amount: int) -> None:
+        """Take so much off a budget: what was spent of it before this process began."""
+        if limit.period is not None:
+            self._periods.at(limit.key, limit.period, self._wall()).current += amount
 
     def _account(self, limit: Limit, now: float) -> Counts | None:
         """The windows of a limit; None for one on requests in progress."""
         if limit.kind == CONCURRENCY:
             return None
+        if limit.period is not None:
+            return self._periods.at(limit.key, limit.period, self._wall())
         return self._windows.at(limit.key, limit.window_s, now)
 
     def _stands(self, limit: Limit, counts: Counts | None, costs: Costs, now: float) -> Standing:
         if counts is None:
             return judge_places(limit, self._in_progress.get(limit.key, 0))
-        left_s = (counts.index + 1) * limit.window_s - now
-        return judge(limit, cost_of(limit, costs), counts.previous, counts.current, left_s)
+        if limit.period is not None:
+            until_s = left_s(limit.period, counts.index, self._wall())
+            return judge_budget(limit, cost_of(limit, costs), counts.current, until_s)
+        until_s = (counts.index + 1) * limit.window_s - now
+        return judge(limit, cost_of(limit, costs), counts.previous, counts.current, until_s)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from urllib.parse import quote
 
 from radgateway.inbound.limit_set import (
+    BUDGET,
     CONCURRENCY,
     KINDS,
     MONEY,
@@ -22,6 +22,7 @@ from radgateway.inbound.limit_set import (
     Rate,
     rates_of,
 )
+from radgateway.usage.prices import Price
 
 Costs = tuple[int, int, int, int, int, int]
 """What one request takes of each kind, in the order of `KINDS`."""
@@ -33,7 +34,7 @@ _OWNER_MAX = 200
 
 OfKey = Callable[[str], LimitSet | None]
 OfModel = Callable[[str], tuple[str, LimitSet] | None]
-Price = tuple[Decimal, Decimal]
+Prices = Sequence[Price]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,8 @@ class LimitBook:
     this is set, every request is read for its model."""
     total: LimitSet | None = None
     """What all callers may spend together."""
-    price_of: Callable[[str], Price | None] | None = None
-    """USD per million input and output tokens of a model, to reserve money by."""
+    prices_of: Callable[[str], Prices] | None = None
+    """The prices of whoever may serve a model, to reserve money by."""
     shadow: bool = False
     """Whether all limits only count and report."""
 
@@ -63,6 +64,8 @@ class Limit:
         "item",
         "key",
         "kind",
+        "name",
+        "period",
         "policy",
         "shadow",
         "text",
@@ -72,6 +75,9 @@ class Limit:
 
     def __init__(self, rate: Rate, key: str, of_whom: str, *, shadow: bool) -> None:
         self.kind = rate.kind
+        self.period = rate.period
+        self.name = KINDS[rate.kind] if rate.period is None else BUDGET
+        """What it is called in headers and metrics."""
         self.amount = rate.amount
         self.window_s = rate.window_s
         self.window_ms = rate.window_s * 1000
@@ -85,16 +91,17 @@ class Limit:
         shown = rate.amount if rate.kind != MONEY else rate.amount * 100 // NANO
         self.amount_text = b"%d" % shown
         """The amount as a header shows it; money in whole cents."""
-        self.policy = _policy(rate, shown)
+        self.policy = _policy(rate, self.name, shown)
         """The limit as an item of `RateLimit-Policy`."""
-        self.item = b'"%b";r=' % KINDS[rate.kind].encode()
+        self.item = b'"%b";r=' % self.name.encode()
         """How an item of `RateLimit` begins, up to what is left of it."""
 
     def share(self, parts: int) -> Limit:
         """The same limit for one of several processes that can't count together."""
         amount = max(1, self.amount // parts)
         text = f"{self.text} (this replica's share: 1/{parts})"
-        return Limit(Rate(self.kind, amount, self.window_s, text), self.key, "", shadow=self.shadow)
+        rate = Rate(self.kind, amount, self.window_s, text, self.period)
+        return Limit(rate, self.key, "", shadow=self.shadow)
 
 
 class Plan:
@@ -189,7 +196,9 @@ def _limits(limits: LimitSet, owner: str, of_whom: str, *, shadow: bool) -> Sequ
     return [
         Limit(
             rate,
-            f"{owner}/{KINDS[rate.kind]}/{rate.window_s}",
+            f"{owner}/{KINDS[rate.kind]}/{rate.window_s}"
+            if rate.period is None
+            else f"{owner}/{BUDGET}/{rate.period}",
             of_whom,
             shadow=shadow or limits.shadow,
         )
@@ -197,8 +206,10 @@ def _limits(limits: LimitSet, owner: str, of_whom: str, *, shadow: bool) -> Sequ
     ]
 
 
-def _policy(rate: Rate, shown: int) -> bytes:
-    name = KINDS[rate.kind].encode()
+def _policy(rate: Rate, called: str, shown: int) -> bytes:
+    name = called.encode()
+    if rate.period == "month":
+        return b'"%b";q=%d' % (name, shown)  # which has no one length
     if rate.kind == CONCURRENCY:
         return b'"%b";q=%d;qu="concurrent-requests"' % (name, shown)
     unit = b';qu="requests"' if rate.kind == REQUESTS else b""

@@ -25,10 +25,12 @@ from radgateway.inbound.limit_ledger import (
     Verdict,
     cost_of,
     judge,
+    judge_budget,
     judge_places,
     refusing,
     tightest,
 )
+from radgateway.inbound.limit_period import left_s
 from radgateway.inbound.limit_plan import Costs, Limit
 from radgateway.inbound.limit_set import CONCURRENCY
 
@@ -83,6 +85,12 @@ class RedisStore:
         if verdict.hold is not None:
             self.keeper.hold(verdict.hold)
         return verdict
+
+    async def look(self, limits: Sequence[Limit]) -> list[Standing]:
+        """How a request would stand, with nothing charged."""
+        question = _Question(limits, NOTHING, Hold(self, [], ""))
+        keys, arguments = self._keys(limits), self._arguments(question)
+        return _standings(question, await self._take(keys=keys, args=arguments))
 
     async def aclose(self) -> None:
         """Leave the server alone, and write what is still to be settled."""
@@ -176,24 +184,36 @@ def _no_script(answer: Any) -> bool:
 def _kind(limit: Limit) -> str:
     if limit.kind == CONCURRENCY:
         return "c"
+    if limit.period is not None:
+        return limit.period[0]
     return "h" if limit.holds else "r"
+
+
+def _standings(question: _Question, answer: Sequence[int]) -> list[Standing]:
+    """What the script found of each limit."""
+    standings: list[Standing] = []
+    now_ms, at = answer[2], 3
+    for limit in question.limits:
+        index, current, previous = answer[at : at + 3]
+        at += 3
+        cost = cost_of(limit, question.costs)
+        if limit.kind == CONCURRENCY:
+            standings.append(judge_places(limit, current))
+        elif limit.period is not None:
+            until_s = left_s(limit.period, index, now_ms / 1000)
+            standings.append(judge_budget(limit, cost, current, until_s))
+        else:
+            window_ms = limit.window_ms
+            until_s = min((index + 1) * window_ms - now_ms, window_ms) / 1000
+            standings.append(judge(limit, cost, previous, current, until_s))
+    return standings
 
 
 def _read(question: _Question, answer: Sequence[int]) -> Verdict:
     """The script's answer as a verdict; who was charged is its decision, the rest is worked out."""
-    limits, costs, hold = question
-    enforced_taken, shadow_taken, now_ms = answer[:3]
-    standings: list[Standing] = []
-    at = 3
-    for limit in limits:
-        index, current, previous = answer[at : at + 3]
-        at += 3
-        if limit.kind == CONCURRENCY:
-            standings.append(judge_places(limit, current))
-        else:
-            window_ms = limit.window_ms
-            left_s = min((index + 1) * window_ms - now_ms, window_ms) / 1000
-            standings.append(judge(limit, cost_of(limit, costs), previous, current, left_s))
+    hold = question.hold
+    enforced_taken, shadow_taken = answer[:2]
+    standings = _standings(question, answer)
     if not enforced_taken:
         refused = refusing(standings, shadow=False)
         if refused is None:

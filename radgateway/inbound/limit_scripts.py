@@ -6,7 +6,8 @@ a sorted set, its leases: the same ids by the millisecond they expire at. A gate
 renewing; whoever looks at the account next refunds what it had reserved. Concurrency is such a set
 alone. Every key expires by itself.
 
-Kinds of limit: `r` is counted, `h` is counted and held until settled, `c` is a place.
+Kinds of limit: `r` is counted, `h` is counted and held until settled, `c` is a place. `d` and `m`
+are budgets for a day or month of the calendar in UTC: held likewise, but nothing slides.
 Amounts are written with %.0f, since Lua would round large numbers to 14 digits.
 """
 
@@ -18,10 +19,23 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function text(number) return string.format('%.0f', number) end
 
+-- The number of the month of the calendar that days since 1970 fall in, years times twelve and the
+-- months before it: years are taken to begin in March, so that a leap day ends one.
+local function month(days)
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local day = z - era * 146097
+  local year = math.floor((day - math.floor(day / 1460) + math.floor(day / 36524)
+    - math.floor(day / 146096)) / 365)
+  local rest = day - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  return (era * 400 + year) * 12 + math.floor((5 * rest + 2) / 153) + 2
+end
+
 -- A window's number and counts as of now. A server whose clock is behind its predecessor's goes on
 -- with the later window.
-local function load(account, window)
+local function load(account, kind, window)
   local index = math.floor(now / window)
+  if kind == 'm' then index = month(math.floor(now / 86400000)) end
   local found = redis.call('HMGET', account, 'i', 'c', 'p')
   local at, current, previous = tonumber(found[1]), tonumber(found[2]) or 0, tonumber(found[3]) or 0
   if at and at > index then index = at end
@@ -62,9 +76,9 @@ for a = 3, #ARGV, 5 do
     l.counts = {index = 0, current = redis.call('ZCARD', l.account), previous = 0}
     l.allowed = l.counts.current < l.amount
   else
-    l.counts = load(l.account, l.window)
+    l.counts = load(l.account, l.kind, l.window)
     l.ttl = 2 * l.window
-    if l.kind == 'h' then
+    if l.kind ~= 'r' then
       l.leases = KEYS[k]
       k = k + 1
       l.ttl = l.ttl + lease
@@ -81,7 +95,10 @@ for a = 3, #ARGV, 5 do
       if #dead > 0 then save(l.account, l.counts, l.ttl) end
     end
     local left = (l.counts.index + 1) * l.window - now
-    local used = l.counts.previous * math.min(left, l.window) / l.window + l.counts.current
+    local used = l.counts.current
+    if l.kind == 'r' or l.kind == 'h' then
+      used = used + l.counts.previous * math.min(left, l.window) / l.window
+    end
     l.allowed = used < l.amount - l.cost + 1
   end
   if not l.allowed then taken[l.group] = false end
@@ -89,6 +106,7 @@ for a = 3, #ARGV, 5 do
 end
 
 if not taken[1] then taken[2] = false end
+if id == '' then taken = {false, false} end
 local answer = {taken[1] and 1 or 0, taken[2] and 1 or 0, now}
 for _, l in ipairs(limits) do
   local counts = l.counts
@@ -102,7 +120,7 @@ for _, l in ipairs(limits) do
     else
       counts.current = counts.current + l.cost
       save(l.account, counts, l.ttl)
-      if l.kind == 'h' then
+      if l.kind ~= 'r' then
         redis.call('HSET', l.account, id, text(counts.index) .. ':' .. text(l.cost))
         redis.call('ZADD', l.leases, now + lease, id)
         redis.call('PEXPIRE', l.leases, l.ttl)
@@ -115,7 +133,8 @@ return answer
 )
 """Check all limits of a request and take from all of them, or from none.
 
-KEYS: for each limit its account, for `h` then its leases. ARGV: an id, the lease in ms, and for
+KEYS: for each limit its account, for what is held then its leases. ARGV: an id (empty to look and
+take nothing), the lease in ms, and for
 each limit its kind, window in ms, amount, cost, and group (1 enforced, 2 shadow). Returns 1 or 0
 for each group, the time in ms, and for each limit the number of its window and both counts as they
 were before.
@@ -135,10 +154,12 @@ for a = 2, #ARGV, 5 do
     local leases = KEYS[k]
     k = k + 1
     local held = redis.call('HGET', account, id)
-    local counts, change = load(account, window), 0
+    local counts, change = load(account, kind, window), 0
     if held then
       local index, amount = string.match(held, '^(%d+):(%d+)$')
       change = spent - tonumber(amount)
+      -- What a request cost belongs to the period in which it began.
+      if kind ~= 'h' and tonumber(index) ~= counts.index then change = 0 end
       if change < 0 then refund(counts, tonumber(index), -change) end
       redis.call('HDEL', account, id)
       redis.call('ZREM', leases, id)

@@ -13,9 +13,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from radgateway.inbound.limit_period import LONGEST_S, Period
+
 KINDS: Final = ("requests", "tokens", "input_tokens", "output_tokens", "money", "concurrency")
 """What can be limited; a kind's number is its place here."""
 REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS, MONEY, CONCURRENCY = range(6)
+
+BUDGET: Final = "budget"
+"""What a limit of money for a period of the calendar is called."""
 
 NANO: Final = 10**9
 """Money is counted in whole billionths of a US dollar: the cheapest token costs some ten of them,
@@ -40,6 +45,22 @@ class Rate(NamedTuple):
     """Seconds; 0 for concurrency, which has no window."""
     text: str
     """The limit in words."""
+    period: Period | None = None
+    """The period of the calendar that a budget is for; then `window_s` is how long it may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Money for each day or month of the calendar, in UTC."""
+
+    usd: Decimal
+    """US dollars, over 0 to 1,000,000; what has no price is not counted."""
+    per: Period = "month"
+    """day or month; what is left of one is not carried over to the next."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.usd * NANO <= _AMOUNT_MAX:
+            raise ValueError(f"usd must be over 0 and at most 1000000, not {self.usd}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +77,8 @@ class LimitSet:
     """Tokens of answers alone, reasoning included."""
     money: tuple[str, ...] = ()
     """US dollars, such as `5/day` or `0.50/hour`; what has no price is not counted."""
+    budget: Budget | None = None
+    """US dollars for each day or month of the calendar."""
     max_concurrency: int | None = None
     """Requests in progress at once, at least 1, streams to their last byte; None for no bound."""
     shadow: bool = False
@@ -100,6 +123,14 @@ def rates_of(limits: LimitSet) -> tuple[Rate, ...]:
             other = found.get((kind, rate.window_s))
             if other is None or rate.amount < other.amount:
                 found[kind, rate.window_s] = rate
+    if (budget := limits.budget) is not None:
+        found[MONEY, -1] = Rate(
+            MONEY,
+            max(1, int(budget.usd * NANO)),
+            LONGEST_S[budget.per],
+            f"{budget.usd} USD per calendar {budget.per}",
+            budget.per,
+        )
     if (most := limits.max_concurrency) is not None:
         found[CONCURRENCY, 0] = Rate(CONCURRENCY, most, 0, f"{most} requests at once")
     return tuple(found.values())

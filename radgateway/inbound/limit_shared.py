@@ -6,6 +6,7 @@ requests through the library's own strategy, one limit after the other.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -20,6 +21,11 @@ from radgateway.inbound.limit_ledger import Standing, Verdict, cost_of, judge, r
 from radgateway.inbound.limit_plan import Costs, Limit
 from radgateway.inbound.limit_redis import RedisStore
 from radgateway.time_limit import within
+
+_log = logging.getLogger("radgateway.rate_limit")
+
+_LOOK_S = 1.0
+"""Seconds that a look may take: no request waits for it."""
 
 OnStorageChange = Callable[[bool, str], None]
 
@@ -74,6 +80,17 @@ class SharedLedger:
         if self._failing:
             self._turn(failing=False, reason="")
         return verdict
+
+    async def look(self, limits: Sequence[Limit]) -> list[Standing] | None:
+        """How a request would stand, with nothing charged; None where the store does not say."""
+        if not isinstance(self._store, RedisStore):
+            return None
+        try:
+            return await within(_LOOK_S, self._store.look(limits))
+        except Exception as error:
+            # As above; and it is a question that can be asked again.
+            _log.debug("radgateway.rate_limit.look_failed: %s", error)
+            return None
 
     async def aclose(self) -> None:
         """Write what is still to be settled."""

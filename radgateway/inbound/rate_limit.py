@@ -32,8 +32,9 @@ from radgateway.inbound.limit_estimate import (
 )
 from radgateway.inbound.limit_headers import refusal_of, told, told_of_one
 from radgateway.inbound.limit_ledger import NOTHING, Hold, LocalLedger, Standing, Verdict
+from radgateway.inbound.limit_period import Period
 from radgateway.inbound.limit_plan import LimitBook, Plan, Plans
-from radgateway.inbound.limit_set import KINDS, LimitSet
+from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.limit_shared import (
     RETRY_STORAGE_S,
     LibraryStore,
@@ -102,7 +103,7 @@ class RateLimiter:
             raise ValueError(f"replicas must be at least 1, not {replicas}")
         self.app = app
         book = _book_of(limits)
-        self._estimator = Estimator(book.price_of)
+        self._estimator = Estimator(book.prices_of)
         self._key = key
         self._on_failure = on_storage_failure
         self._replicas = replicas
@@ -154,6 +155,22 @@ class RateLimiter:
         exchange.own_headers += told_of_one(standing, _dialect_of(exchange))
         await self.app(scope, receive, send)
 
+    async def standings(self, name: str) -> Sequence[Standing] | None:
+        """Where a caller stands against each of its limits, with nothing charged.
+
+        None where a shared storage does not say.
+        """
+        limits = self._plans.of(name).limits
+        if self._shared is not None:
+            return await self._shared.look(limits)
+        return self._local.look(limits)
+
+    def spend(self, name: str, period: Period, nano_usd: int) -> None:
+        """Take off a caller's budgets in memory what was spent before this process began."""
+        for limit in self._plans.of(name).limits:
+            if limit.period == period:
+                self._local.spend(limit, nano_usd)
+
     async def aclose(self) -> None:
         """Settle what has ended, and close the connections of a storage made here."""
         if self._shared is not None:
@@ -185,7 +202,7 @@ class RateLimiter:
             await _refuse(request.scope, request.send, exchange, verdict.standings, refused)
             return
         if shadowed is not None:
-            exchange.limited = f"shadow_{KINDS[shadowed.limit.kind]}"
+            exchange.limited = f"shadow_{shadowed.limit.name}"
         exchange.own_headers += told(
             verdict.standings, _dialect_of(exchange), policy=request.plan.policy
         )
@@ -294,11 +311,11 @@ async def _refuse(
     standings: Sequence[Standing],
     refused: Standing,
 ) -> None:
-    exchange.limited = KINDS[refused.limit.kind]
+    exchange.limited = refused.limit.name
     await answer(scope, send, refusal_of(standings, refused, _dialect_of(exchange)))
 
 
-_UNREAD = Estimate("", 0, 0, 0, (0.0, 0.0))
+_UNREAD = Estimate("", 0, 0, 0, ())
 """The estimate of a request that no limit needs one of."""
 
 

@@ -26,6 +26,7 @@ from radgateway.client_patience import client_patience_s
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Exchange, current_exchange, open_exchange
 from radgateway.surface import operation_of
+from radgateway.telemetry.redaction import scrub
 
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 """What may stand in logs and headers unescaped; anything else is replaced, not repaired."""
@@ -42,7 +43,9 @@ def accepted_id(value: bytes | None) -> str | None:
     """The client's own request id where it is one we take, else None."""
     if value is None or _ACCEPTED_ID.fullmatch(value) is None:
         return None
-    return value.decode("ascii")
+    text = value.decode("ascii")
+    # It goes into logs, spans and rows, and on to the provider: no place for somebody's key.
+    return text if scrub(text) == text else None
 
 
 class RequestContextMiddleware:
@@ -71,7 +74,11 @@ class RequestContextMiddleware:
             return
         request_id = accepted_id(request_header(scope, b"x-request-id")) or self._make_id()
         scope, send, exchange = open_exchange(scope, send, request_id, self._clock)
-        exchange.operation = operation_of(route_path(scope))
+        exchange.path = path = route_path(scope)
+        exchange.operation = operation_of(path)
+        peer = scope.get("client")
+        if peer is not None:
+            exchange.peer = peer[0]
         patience_s = client_patience_s(scope["headers"])
         if patience_s is not None:
             exchange.deadline = exchange.started + patience_s

@@ -12,7 +12,8 @@ from typing import Any
 
 from radgateway.inbound.drain import Drain
 from radgateway.operations.degraded import DependencyWatch, shown
-from radgateway.operations.json_endpoint import JSONEndpoint, Query
+from radgateway.operations.json_endpoint import JSONEndpoint
+from radgateway.operations.query_parameters import Query
 
 
 def liveness() -> JSONEndpoint:

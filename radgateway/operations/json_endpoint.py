@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from radgateway.asgi import Receive, Scope, Send, decline
 from radgateway.errors import Refusal, answer
+from radgateway.operations.query_parameters import Query, parameters_of
 
-Query = dict[str, str]
 Source = Callable[[Query], Awaitable[tuple[int, Any]]]
 """Takes the query's parameters, gives a status and what to answer. May raise `Refusal`."""
 
@@ -36,14 +35,8 @@ class JSONEndpoint:
             )
             await answer(scope, send, refusal)
             return
-        query: bytes = scope.get("query_string", b"")
         try:
-            parameters = dict(parse_qsl(query.decode("latin-1"), max_num_fields=32))
-        except ValueError:
-            await answer(scope, send, Refusal("invalid_request", "The query is too long."))
-            return
-        try:
-            status, payload = await self._source(parameters)
+            status, payload = await self._source(parameters_of(scope))
         except Refusal as refusal:
             await answer(scope, send, refusal)
             return
@@ -58,13 +51,3 @@ async def answer_json(scope: Scope, send: Send, status: int, payload: Any) -> No
     # HEAD has GET's headers, its length among them, and no body (RFC 9110 §9.3.2).
     body = b"" if scope["method"] == "HEAD" else body
     await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def whole_number(query: Query, name: str, default: int, most: int) -> int:
-    """A parameter from 1 to `most`; a larger one is cut to it. Raises `Refusal`."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
-        raise Refusal("invalid_request", f"`{name}` must be a whole number from 1 to {most}.")
-    return min(int(text), most)

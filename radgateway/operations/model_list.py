@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from radgateway.operations.json_endpoint import JSONEndpoint, Query
+from radgateway.operations.json_endpoint import JSONEndpoint
+from radgateway.operations.query_parameters import Query
 from radgateway.routing.models import ModelTable
 
 

@@ -269,6 +269,8 @@ class HTTPProvider:
                 flags = "01" if exchange.sampled else "00"
                 parent = f"00-{exchange.trace_id}-{attempt.span_id}-{flags}"
                 headers.append((b"traceparent", parent.encode("ascii")))
+                if exchange.tracestate:
+                    headers.append((b"tracestate", exchange.tracestate.encode("ascii")))
         return headers
 
 

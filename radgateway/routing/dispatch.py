@@ -22,6 +22,7 @@ from radgateway.routing.hedge import HedgeConfig, Race
 from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate, Provider
 from radgateway.routing.trial import Trial
+from radgateway.usage.estimate import Lengths
 
 _BODY_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -37,6 +38,7 @@ class Dispatch:
         ask: Ask,
         *,
         book: LatencyBook,
+        lengths: Lengths,
         on_attempt: Callable[[Attempt], object],
         rng: random.Random,
     ) -> None:
@@ -45,6 +47,7 @@ class Dispatch:
         self._exchange = exchange
         self._ask = ask
         self._book = book
+        self._lengths = lengths
         self._on_attempt = on_attempt
         self._rng = rng
         self._grant: Grant | None = scope["state"].get(GRANT_KEY)
@@ -183,9 +186,10 @@ class Dispatch:
         exchange, ask = self._exchange, self._ask
         operation = exchange.operation
         assert operation is not None
-        attempt = exchange.begin_attempt(
-            candidate.provider, candidate.model, candidate.price, hedge=hedge
-        )
+        price = candidate.price
+        if price is not None:
+            price = price.at(exchange.started_at)
+        attempt = exchange.begin_attempt(candidate.provider, candidate.model, price, hedge=hedge)
         include_usage = provider.include_usage and not ask.usage_wanted
         trial = Trial(
             attempt,
@@ -193,8 +197,9 @@ class Dispatch:
             self._scope,
             self._send,
             operation.dialect,
+            ask=ask,
             commit=self._commit,
-            stream=ask.stream,
+            lengths=self._lengths,
             hide_usage=include_usage,
         )
         path, body = operation.dialect.address(ask, candidate.model, include_usage=include_usage)

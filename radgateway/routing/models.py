@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Literal, get_args
 
 from radgateway.asgi import ASGIApp
 from radgateway.routing.hedge import HedgeConfig
+from radgateway.usage.prices import Price
 
 StrategyName = Literal["priority", "weighted", "least_latency", "least_cost", "sticky"]
 STRATEGIES: frozenset[str] = frozenset(get_args(StrategyName))
+PriceOf = Callable[[str, str], Price | None]
 _RESOLVED_MAX = 1024
 """Wildcard look-ups remembered; callers choose the names, so the memory is bounded."""
 
@@ -37,8 +38,8 @@ class Candidate:
     """The provider's name for the model; `*` is the name the caller asked for."""
     weight: float = 100
     """Order under `priority`, share under `weighted` and `sticky`; more than 0."""
-    price: tuple[Decimal, Decimal] | None = None
-    """USD per million input and output tokens; None where unknown, which is not free."""
+    price: Price | None = None
+    """None where unknown, which is not free."""
 
     def __post_init__(self) -> None:
         """Refuse what no strategy could use."""
@@ -68,11 +69,14 @@ class ModelTable:
     """Finds the route for a model's name.
 
     An exact name or alias wins; then the wildcard pattern (`*` for any characters) with the most
-    literal characters, so `gpt-4o-*` goes before `gpt-*` before `*`.
+    literal characters, so `gpt-4o-*` goes before `gpt-*` before `*`. `price_of` finds the price of
+    a candidate that has none, by its provider's name and its model.
     """
 
-    def __init__(self, routes: Mapping[str, Route]) -> None:
-        self.routes = dict(routes)
+    def __init__(self, routes: Mapping[str, Route], price_of: PriceOf | None = None) -> None:
+        self._price_of = price_of
+        routes = {name: self._priced(route) for name, route in routes.items()}
+        self.routes = routes
         self._exact: dict[str, Route] = {}
         for name, route in routes.items():
             for known in (name, *route.aliases):
@@ -115,11 +119,22 @@ class ModelTable:
                 (r for _, pattern, r, _ in self._patterns if pattern.fullmatch(name)), None
             )
         if route is not None:
-            route = replace(route, candidates=tuple(_filled(route.candidates, name)))
+            route = self._priced(replace(route, candidates=tuple(_filled(route.candidates, name))))
         if len(self._resolved) >= _RESOLVED_MAX:
             self._resolved.clear()
         self._resolved[name] = route
         return route
+
+    def _priced(self, route: Route) -> Route:
+        """A route whose candidates have their prices, so that no request looks one up."""
+        find = self._price_of
+        if find is None or all(c.price is not None or c.model == "*" for c in route.candidates):
+            return route
+        candidates = (
+            replace(c, price=find(c.provider, c.model)) if c.price is None and c.model != "*" else c
+            for c in route.candidates
+        )
+        return replace(route, candidates=tuple(candidates))
 
 
 def _patterns(routes: Mapping[str, Route]) -> Iterable[tuple[int, re.Pattern[str], Route, str]]:

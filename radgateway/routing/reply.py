@@ -8,6 +8,7 @@ one that breaks off leaves no fragment before its error event.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 
 from radgateway.asgi import Headers, header, is_event_stream
 from radgateway.dialects.base import Dialect, Event
-from radgateway.dialects.usage import merged
+from radgateway.dialects.usage import Counts, gathered
 from radgateway.exchange import Usage
 
 HOLD_MAX = 64 * 1024
@@ -60,6 +61,7 @@ class Reply:
     """One response, fed chunk by chunk. Create it when the response starts."""
 
     __slots__ = (
+        "_counts",
         "_dialect",
         "_hide_usage",
         "_pending",
@@ -70,8 +72,8 @@ class Reply:
         "ended",
         "error_text",
         "failed",
+        "parts",
         "releasable",
-        "usage",
     )
 
     def __init__(
@@ -90,7 +92,9 @@ class Reply:
         """The dialect's last mark was seen: the caller needs nothing that may still come."""
         self.error_text = ""
         """What the provider said of its failure, shortened."""
-        self.usage: Usage | None = None
+        self.parts = 0
+        """Events that have come: where nobody says more, an event is taken for a token."""
+        self._counts: Counts | None = None
         if is_event_stream(headers):
             self._shape = Shape.EVENTS
         elif (header(headers, b"content-type") or b"")[:16].lower() != b"application/json":
@@ -99,6 +103,21 @@ class Reply:
             self._shape = Shape.TAIL if stream and dialect.streams_json else Shape.WHOLE
         self.releasable = self._shape in (Shape.OPAQUE, Shape.TAIL)
         """Whether the commit point is reached: nothing speaks against releasing it."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has reported by now."""
+        return self._dialect.usage(self._counts) if self._counts is not None else None
+
+    @property
+    def reported_in_full(self) -> bool:
+        """Whether what has been reported is the last word on it, and not how it stood by then."""
+        return self.complete or self._shape is Shape.WHOLE
+
+    @property
+    def told(self) -> bool:
+        """Whether it comes token by token, so that `parts` tells of a length."""
+        return self._shape is Shape.EVENTS and self._dialect.texts
 
     @property
     def events(self) -> bool:
@@ -120,29 +139,38 @@ class Reply:
 
     def _feed_body(self, chunk: bytes, *, last: bool) -> None:
         limit = HOLD_MAX if self._shape is Shape.WHOLE else _TAIL_MAX
-        self._pending = (self._pending + chunk if self._pending else chunk)[-limit:]
+        self._pending = self._pending + chunk if self._pending else chunk
+        if len(self._pending) > limit:
+            if self._shape is Shape.TAIL:
+                # Each part has the running total: what goes may have the last one, should it
+                # break off.
+                self._gather_from_tail()
+            self._pending = self._pending[-limit:]
         if not last:
             return
         if self._shape is Shape.WHOLE and self._read <= HOLD_MAX:
             payload = _loads(self._pending)
             self.failed = self._dialect.failed(payload)
             self.error_text = _error_text(payload) if self.failed else ""
-            self.usage = self._dialect.usage_of(payload)
+            self._gather(payload)
         else:
-            self.usage = self._usage_in_tail()
+            self._gather_from_tail()
         self.releasable = not self.failed
         self.complete = True
 
-    def _usage_in_tail(self) -> Usage | None:
-        found: re.Match[bytes] | None = None
-        for match in _USAGE.finditer(self._pending):
-            found = match
-        if found is None:
-            return None
-        end = _object_end(self._pending, found.end())
-        counts = _loads(self._pending[found.end() : end])
-        name = "usageMetadata" if b"Metadata" in found[0] else "usage"
-        return self._dialect.usage_of({name: counts})
+    def _gather(self, payload: Any) -> None:
+        """Take note of the usage that a decoded response or event reports."""
+        counts = self._dialect.counts_of(payload)
+        if isinstance(counts, dict):
+            self._counts = gathered(self._counts, counts)
+
+    def _gather_from_tail(self) -> None:
+        """The same of what is too large to decode: the last that is whole."""
+        for start, end in _reports(self._pending):
+            counts = _loads(self._pending[start:end])
+            if isinstance(counts, dict):
+                self._counts = gathered(self._counts, counts)
+                return
 
     def _feed_events(self, chunk: bytes, *, last: bool) -> bytes:
         if self._skipping:
@@ -152,6 +180,7 @@ class Reply:
         if whole and self.releasable and not _of_interest(chunk):
             # Past the commit point nearly every chunk is this one: complete events with nothing
             # in them that we need.
+            self.parts += chunk.count(b"\n\n")
             return chunk
         buffer = pending + chunk if pending else chunk
         out: list[bytes] = []
@@ -161,6 +190,8 @@ class Reply:
             event = buffer[at : match.end()]
             if self._keep(event):
                 out.append(event)
+            if not self.failed:
+                self.parts += 1
             at = match.end()
         rest = buffer[at:]
         self._pending = b""
@@ -186,13 +217,22 @@ class Reply:
             self._pending = buffer[-_TAIL_MAX:]
             return chunk
         self._pending = buffer[: match.end()]
-        usage = self._usage_in_tail()
-        if usage is not None:
-            self.usage = merged(self.usage, usage)
+        self._gather_from_tail()
         self._skipping, self._pending = False, b""
         self.complete = True  # unread, so nothing shows that it was not the last
         cut = match.end() - len(seen)
         return chunk[:cut] + self._feed_events(chunk[cut:], last=last)
+
+    def close(self) -> None:
+        """Nothing more will come: what was reported in a part that is not whole counts as well."""
+        pending, events = self._pending, self._shape is Shape.EVENTS
+        # A stream whose content is complete may have its usage still to come.
+        if not pending or self.ended:
+            return
+        if self._skipping or self._shape is Shape.TAIL or (self._read > HOLD_MAX and not events):
+            self._gather_from_tail()
+        elif (data := _data_of(pending) if events else pending) is not None:
+            self._gather(_mended(data))
 
     def break_off(self) -> bytes:
         """Forget a fragment that will not be completed; returns what must go before an error event.
@@ -200,6 +240,7 @@ class Reply:
         Where the fragment has left already, as part of an oversized event, that is its end.
         """
         fragment_left = self._skipping
+        self.close()
         self._skipping, self._pending = False, b""
         return b"\n\n" if fragment_left else b""
 
@@ -222,9 +263,7 @@ class Reply:
             self.complete = self.ended = True
         elif verdict is Event.FINISH:
             self.complete = True
-        usage = self._dialect.usage_of(payload)
-        if usage is not None:
-            self.usage = merged(self.usage, usage)
+        self._gather(payload)
         if verdict is not Event.PREAMBLE and not self.failed:
             self.releasable = True
         return not (self._hide_usage and self._dialect.usage_only(payload))
@@ -250,7 +289,27 @@ def _loads(data: bytes) -> Any:
         return None
 
 
-def _object_end(data: bytes, start: int) -> int:
+def _mended(data: bytes) -> Any:
+    """JSON that was cut after its usage, which stands in it or in an object in it; else None."""
+    whole = _loads(data)
+    if whole is not None:
+        return whole
+    for _, end in _reports(data):
+        for closing in (b"}", b"}}"):
+            if (payload := _loads(data[:end] + closing)) is not None:
+                return payload
+    return None
+
+
+def _reports(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where usage objects that are whole begin and end in JSON, the last first."""
+    for match in reversed([*_USAGE.finditer(data)]):
+        end = _object_end(data, match.end())
+        if end is not None:
+            yield match.end(), end
+
+
+def _object_end(data: bytes, start: int) -> int | None:
     """Where the JSON object at `start` ends; counts have no strings with braces in them."""
     depth = 0
     for at in range(start, len(data)):
@@ -261,7 +320,7 @@ def _object_end(data: bytes, start: int) -> int:
             depth -= 1
             if depth == 0:
                 return at + 1
-    return len(data)
+    return None
 
 
 def _error_text(payload: Any) -> str:

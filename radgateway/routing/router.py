@@ -29,6 +29,7 @@ from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate, ModelTable, Provider, Route
 from radgateway.routing.session import session_key
 from radgateway.shared_timer import SharedTimer
+from radgateway.usage.estimate import Lengths
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 
@@ -69,6 +70,7 @@ class ProviderRouter:
         self._on_attempt = on_attempt
         self._rng = rng or random.Random()
         self._latencies = LatencyBook(clock)
+        self._lengths = Lengths()
         self._timer = SharedTimer()
 
     @property
@@ -99,6 +101,7 @@ class ProviderRouter:
                     exchange,
                     ask,
                     book=self._latencies,
+                    lengths=self._lengths,
                     on_attempt=self._learn,
                     rng=self._rng,
                 )

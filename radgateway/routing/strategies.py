@@ -100,7 +100,7 @@ def _negative_weight(candidate: Candidate) -> float:
 def _cost(candidate: Candidate) -> Decimal:
     if candidate.price is None:
         return Decimal("Infinity")
-    return candidate.price[0] + candidate.price[1]
+    return candidate.price.level
 
 
 def _rendezvous(key: bytes, candidate: Candidate) -> float:

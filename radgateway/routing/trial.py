@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from radgateway.asgi import Clock, Headers, Message, Scope, Send, StreamBroken, header, without
-from radgateway.dialects.base import Dialect
+from radgateway.dialects.base import Ask, Dialect
 from radgateway.errors import CATALOGUE, SOURCE_UPSTREAM, Refusal, end_broken
 from radgateway.exchange import Attempt, Exchange, Usage
 from radgateway.retry_after import retry_after_s
 from radgateway.routing.reply import Reply
+from radgateway.usage.estimate import Lengths, completed
 from radgateway.usage.prices import cost_usd
 
 FAILOVER_STATUSES = frozenset({401, 403, 408, 429, 500, 502, 503, 504, 520, 522, 524, 529})
@@ -43,6 +44,7 @@ class Trial:
     """
 
     __slots__ = (
+        "_ask",
         "_clock",
         "_commit",
         "_dialect",
@@ -50,10 +52,10 @@ class Trial:
         "_held",
         "_held_bytes",
         "_hide_usage",
+        "_lengths",
         "_out",
         "_scope",
         "_start",
-        "_stream",
         "attempt",
         "finished",
         "released",
@@ -69,8 +71,9 @@ class Trial:
         send: Send,
         dialect: Dialect,
         *,
+        ask: Ask,
         commit: Callable[[Trial], bool],
-        stream: bool,
+        lengths: Lengths,
         hide_usage: bool,
     ) -> None:
         self.attempt = attempt
@@ -87,7 +90,8 @@ class Trial:
         self._scope = scope
         self._out = send
         self._dialect = dialect
-        self._stream = stream
+        self._ask = ask
+        self._lengths = lengths
         self._hide_usage = hide_usage
         self._start: Message | None = None
         self._held: list[bytes] = []
@@ -110,12 +114,13 @@ class Trial:
         status: int = message["status"]
         attempt = self.attempt
         attempt.status = status
+        attempt.response_headers = message["headers"]
         self._start = message
         if status < 300:
             self.reply = Reply(
                 self._dialect,
                 message["headers"],
-                stream=self._stream,
+                stream=self._ask.stream,
                 hide_usage=self._hide_usage,
             )
             return
@@ -157,12 +162,12 @@ class Trial:
 
     def _judge_end(self, reply: Reply) -> None:
         self.finished = True
-        self._settle()
         attempt = self.attempt
         if reply.failed:
             attempt.failure = attempt.failure or "upstream_stream_error"
         elif reply.events and not reply.complete:
             attempt.failure = attempt.failure or "upstream_truncated"
+        self._settle()
 
     async def _pass_on(self, message: Message, out: bytes, more: bool, *, same: bool) -> None:
         failure = self.attempt.failure
@@ -250,8 +255,25 @@ class Trial:
         attempt = self.attempt
         attempt.ended = self._clock()
         if self.reply is not None:
-            attempt.usage = self.reply.usage or Usage(source="absent")
+            attempt.usage = self._used(self.reply)
             attempt.cost_usd = cost_usd(attempt.usage, attempt.price)
+
+    def _used(self, reply: Reply) -> Usage:
+        """What the attempt used, as far as anybody can tell."""
+        model, body_bytes = self.attempt.model, len(self._ask.body)
+        # A form has a recording in it, whose length in bytes says nothing.
+        form = self._ask.content_type[:10].lower() == b"multipart/"
+        reply.close()
+        usage = reply.usage
+        if reply.complete and self.attempt.failure is None:
+            if usage is None:
+                return Usage(source="absent")
+            self._lengths.learn(model, 0 if form else body_bytes, usage)
+            return usage
+        if usage is not None and usage.total_tokens is not None and reply.reported_in_full:
+            return usage
+        prompt_tokens = None if form else self._lengths.prompt(model, body_bytes)
+        return completed(usage, prompt_tokens, reply.parts if reply.told else None)
 
     async def deliver(self) -> None:
         """No other attempt will be made: give the caller what this one came to."""

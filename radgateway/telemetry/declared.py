@@ -21,6 +21,7 @@ _LIMITS: Final = (
     "input_tokens",
     "output_tokens",
     "money",
+    "budget",
     "concurrency",
 )
 LIMITED: Final = (*_LIMITS, *(f"shadow_{kind}" for kind in _LIMITS))
@@ -33,7 +34,10 @@ AUTH_FAILURES: Final = (
     "token_expired",
     "token_not_yet_valid",
 )
+CONNECTION_STATES: Final = ("in_use", "idle")
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
+TOKEN_TYPES: Final = ("input", "output", "cached_input", "reasoning_output")
+"""Kinds of tokens; those cached are among the input, those of reasoning among the output."""
 SHED_REASONS: Final = ("queue_full", "displaced", "queue_timeout", "client_deadline", "loop_lag")
 
 
@@ -230,6 +234,44 @@ METRICS: Final[dict[str, Declared]] = {
             "counter",
             ("provider", "model"),
             "US dollars of the attempts whose cost is known.",
+        ),
+        Declared(
+            "rad_gateway_responses_interrupted_total",
+            "counter",
+            ("route",),
+            "Responses that had begun and were broken off; their status had gone out by then.",
+        ),
+        Declared(
+            "rad_gateway_key_requests_total",
+            "counter",
+            ("api_key_name", "outcome"),
+            "Requests by the key's name and how they ended, where names may show in metrics.",
+        ),
+        Declared(
+            "rad_gateway_provider_tokens_total",
+            "counter",
+            ("provider", "model", "type"),
+            "Tokens of all attempts that are known, by kind: input and output, and cached input "
+            "and reasoning output within them.",
+        ),
+        Declared(
+            "rad_gateway_memory_limit_bytes",
+            "gauge",
+            (),
+            "Bytes of memory the process may use: the container's limit, else the machine's.",
+            "livemin",
+        ),
+        Declared(
+            "rad_gateway_db_connections",
+            "gauge",
+            ("state",),
+            "Connections to the usage database: in_use or idle.",
+        ),
+        Declared(
+            "rad_gateway_db_connections_max",
+            "gauge",
+            (),
+            "Connections to the usage database there may be at once.",
         ),
         Declared(
             "rad_gateway_event_loop_lag_seconds",

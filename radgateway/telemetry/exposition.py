@@ -40,7 +40,7 @@ class MetricsEndpoint:
     """Answers GET and HEAD with all metrics of `instruments`; other methods with a 405."""
 
     def __init__(self, instruments: Instruments) -> None:
-        self._registry = instruments.registry
+        self._instruments = instruments
         self._rendering: dict[bool, asyncio.Task[bytes]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,9 +71,13 @@ class MetricsEndpoint:
         # Scrapes that come together share one rendering, so no number of them fills the threads.
         task = self._rendering.get(open_metrics)
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
-            task = asyncio.create_task(asyncio.to_thread(render, self._registry, open_metrics))
+            task = asyncio.create_task(asyncio.to_thread(self._text, open_metrics))
             self._rendering[open_metrics] = task
         return await asyncio.shield(task)
+
+    def _text(self, open_metrics: bool) -> bytes:
+        self._instruments.read_memory_limit()
+        return render(self._instruments.registry, open_metrics)
 
 
 def render(registry: CollectorRegistry, open_metrics: bool = False) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,17 +20,21 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from radgateway.exchange import Outcome
 from radgateway.provider.circuit.standing import MODES, REASONS, STATES
 from radgateway.provider.faults import FAULT_KINDS
 from radgateway.surface import ROUTES
 from radgateway.telemetry.declared import (
     AUTH_FAILURES,
     BUCKETS,
+    CONNECTION_STATES,
     HEDGE_OUTCOMES,
     LIMITED,
     METRICS,
     SHED_REASONS,
+    TOKEN_TYPES,
 )
+from radgateway.telemetry.memory_limit import memory_limit_bytes
 
 OTHER: Final = "other"
 SERIES_LIMIT: Final = 2_000
@@ -41,6 +45,10 @@ _STATUSES = frozenset(
     {*(str(int(s)) for s in HTTPStatus), "499", "520", "521", "522", "523", "524", "529"}
 )
 _EXPECTED_STATUSES = ("200", "400", "401", "404", "429", "499", "500", "502", "503", "504")
+_EXPECTED_OF_PROVIDERS = ("200", "429", "500", "502", "503", "504")
+_PREPARED_LIMIT: Final = SERIES_LIMIT // 4
+"""Combinations of one metric that are there from the start: room is left for those that come."""
+OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,8 @@ class LabelSets:
     providers: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
     """The candidates' own names for their models."""
+    candidates: frozenset[tuple[str, str]] = frozenset()
+    """Pairs of provider and model that requests will go to; their series begin at 0."""
     api_key_names: frozenset[str] | None = None
     """Names of keys that may show in metrics; None shows none (the strategy: "if privacy
     allows")."""
@@ -107,12 +117,7 @@ class Instruments:
         version: str = "",
         environment: str = "",
     ) -> None:
-        if registry is None:
-            registry = CollectorRegistry()
-            ProcessCollector(registry=registry)
-            PlatformCollector(registry=registry)
-            GCCollector(registry=registry)
-        self.registry = registry
+        self.registry = registry = registry or _own_registry()
         self.labels = labels or LabelSets()
         made = _declare(registry, self.labels)
         family, plain = made.families, made.plain
@@ -148,9 +153,15 @@ class Instruments:
         self.limit_settlements_lost: Counter = plain["limit_settlements_lost_total"]
         self.auth_failures = family["auth_failures_total"]
         self.cost_usd = family["cost_usd_total"]
+        self.responses_interrupted = family["responses_interrupted_total"]
+        self.key_requests = family["key_requests_total"]
+        self.provider_tokens = family["provider_tokens_total"]
+        self.memory_limit: Gauge = plain["memory_limit_bytes"]
         self.event_loop_lag: Gauge = plain["event_loop_lag_seconds"]
         self.asyncio_tasks: Gauge = plain["asyncio_tasks"]
         self.usage_records_lost: Counter = plain["usage_records_lost_total"]
+        self.db_connections = family["db_connections"]
+        self.db_connections_max: Gauge = plain["db_connections_max"]
         self.log_lines_dropped: Counter = plain["log_lines_dropped_total"]
         self._start_at_zero()
         family["build_info"](version, environment).set(1)
@@ -175,20 +186,21 @@ class Instruments:
         """Count a request that was spoiled on purpose."""
         self.faults_injected(provider, fault).inc()
 
+    def read_memory_limit(self) -> None:
+        """Show the limit as it is now: a container's may change while it runs."""
+        self.memory_limit.set(memory_limit_bytes())
+
     def _start_at_zero(self) -> None:
         # `increase()` does not see the first event of a series that begins with it.
         for route in self.labels.routes:
             method = "GET" if route in _READ_ROUTES or "/v0/" in route else "POST"
             for status in _EXPECTED_STATUSES:
                 self.requests(route, method, status)
-        for provider in self.labels.providers:
-            self.provider_latency(provider)
-            self.breaker_changed(provider, "closed")
-            self.provider_healthy(provider).set(1)
-            self.faults_armed(provider)
-            self.breaker_would_refuse(provider)
-            for refusal in REASONS:
-                self.breaker_refused(provider, refusal)
+            self.responses_interrupted(route)
+        self._start_providers_at_zero()
+        for name in sorted(self.labels.api_key_names or ())[: _PREPARED_LIMIT // len(OUTCOMES)]:
+            for outcome in OUTCOMES:
+                self.key_requests(name, outcome)
         for reason in SHED_REASONS:
             self.load_shed(reason)
         for reason in AUTH_FAILURES:
@@ -197,7 +209,36 @@ class Instruments:
             self.hedges(outcome)
         for kind in LIMITED:
             self.rate_limited(kind)
+        for state in CONNECTION_STATES:
+            self.db_connections(state)
         self.limits_storage_available.set(1)
+        self.read_memory_limit()
+
+    def _start_providers_at_zero(self) -> None:
+        for provider in self.labels.providers:
+            self.provider_latency(provider)
+            self.breaker_changed(provider, "closed")
+            self.provider_healthy(provider).set(1)
+            self.faults_armed(provider)
+            self.breaker_would_refuse(provider)
+            for refusal in REASONS:
+                self.breaker_refused(provider, refusal)
+        most = _PREPARED_LIMIT // len(_EXPECTED_OF_PROVIDERS)
+        for provider, model in sorted(self.labels.candidates)[:most]:
+            for status in _EXPECTED_OF_PROVIDERS:
+                self.provider_requests(provider, model, status)
+            for kind in TOKEN_TYPES:
+                self.provider_tokens(provider, model, kind)
+            self.cost_usd(provider, model)
+
+
+def _own_registry() -> CollectorRegistry:
+    """One with the process's own metrics."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
 
 
 _READ_ROUTES = frozenset({"/v1/models", "/health", "/health/ready", "/metrics"})
@@ -219,8 +260,9 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "model": labels.models,
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
         "fault": frozenset({"latency", *FAULT_KINDS}),
-        "outcome": frozenset(HEDGE_OUTCOMES),
-        "state": frozenset(STATES),
+        "outcome": frozenset((*HEDGE_OUTCOMES, *OUTCOMES)),
+        "type": frozenset(TOKEN_TYPES),
+        "state": frozenset({*STATES, *CONNECTION_STATES}),
     }
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():

@@ -25,8 +25,11 @@ from radgateway.asgi import StreamBroken
 from radgateway.exchange import current_exchange
 from radgateway.telemetry.log_writer import LogWriter
 from radgateway.telemetry.redaction import REDACTED, is_secret, redact, scrub
+from radgateway.usage.sql_log import LOGGER as SQL_LOGGER
 
 SERVICE: Final = "rad-gateway"
+AUDIT_LOGGERS: Final = ("radgateway.admin", "radgateway.audit")
+"""Whose lines no level drops."""
 LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "critical": 50}
 
 _encode = msgspec.json.Encoder().encode
@@ -112,11 +115,13 @@ def configure_logging(
     version: str = "",
     stream: IO[Any] | None = None,
     *,
+    statements: bool = False,
     on_dropped: Callable[[int], None] | None = None,
 ) -> Logging:
     """Direct this process's structlog and stdlib logging to JSON lines on `stream` (stdout).
 
-    `level` is one of `LEVELS`. uvicorn's access log is turned off: `RequestLog` has a line for
+    `level` is one of `LEVELS`; the audit's lines pass any. `statements` are those sent to the usage
+    database, at DEBUG. uvicorn's access log is turned off: `RequestLog` has a line for
     each request. Start uvicorn with `log_config=None`, or it puts its own handlers back.
     """
     threshold = level_of(level)
@@ -131,6 +136,9 @@ def configure_logging(
         cache_logger_on_first_use=True,
     )
     _direct_stdlib(_Handler(writer), render, threshold)
+    for name in AUDIT_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger(SQL_LOGGER).setLevel(logging.NOTSET if statements else logging.WARNING)
     return Logging(writer, form, threshold)
 
 
@@ -156,9 +164,10 @@ def _direct_stdlib(handler: logging.Handler, render: _Renderer, threshold: int) 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
+                # What others name their extras must not replace what a line is.
+                structlog.stdlib.ExtraAdder(),
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(),
                 *_ENRICH,
             ],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render.text],

@@ -12,8 +12,8 @@ from collections.abc import Collection
 from radgateway.alone import joined_fully, mark_break
 from radgateway.asgi import ASGIApp, Receive, Scope, Send, route_path
 from radgateway.errors import CATALOGUE
-from radgateway.exchange import CLIENT_CLOSED, HEDGE_LOST, Attempt, Exchange
-from radgateway.telemetry.declared import AUTH_FAILURES
+from radgateway.exchange import CLIENT_CLOSED, HEDGE_LOST, Attempt, Exchange, Usage
+from radgateway.telemetry.declared import AUTH_FAILURES, TOKEN_TYPES
 from radgateway.telemetry.instruments import OTHER, Instruments, status_label
 
 
@@ -59,13 +59,16 @@ def record(instruments: Instruments, exchange: Exchange, route: str) -> None:
     now = ended if ended is not None else exchange.clock()
     total_s = now - exchange.started
     status = exchange.reported_status
+    # A recorded trace can be looked up, any other can't: only those are exemplars, and a request
+    # that is not sampled makes none.
+    exemplar = {"trace_id": exchange.trace_id} if exchange.sampled else None
     instruments.requests(route, exchange.method, status_label(status)).inc()
-    instruments.request_duration(route).observe(total_s)
+    instruments.request_duration(route).observe(total_s, exemplar)
     waited_s = 0.0
     before: Attempt | None = None
     for attempt in exchange.attempts:
         waited_s += attempt.waited_s
-        _record_attempt(instruments, exchange, attempt, now)
+        _record_attempt(instruments, exchange, attempt, now, exemplar)
         if attempt.hedge:
             instruments.hedges(hedge_outcome(exchange, attempt)).inc()
         elif before is not None:
@@ -76,7 +79,19 @@ def record(instruments: Instruments, exchange: Exchange, route: str) -> None:
     own_s = total_s - waited_s - exchange.backed_off_s
     instruments.overhead(route).observe(max(0.0, own_s))
     if exchange.stream and exchange.first_byte is not None and status < 400:
-        instruments.time_to_first_token(route).observe(exchange.first_byte - exchange.started)
+        instruments.time_to_first_token(route).observe(
+            exchange.first_byte - exchange.started, exemplar
+        )
+    _record_end(instruments, exchange, route, status)
+
+
+def _record_end(instruments: Instruments, exchange: Exchange, route: str, status: int) -> None:
+    outcome = exchange.outcome
+    # One that broke off under a 5xx is an error by its status already: none counts as two.
+    if outcome == "interrupted" and exchange.status is not None and status < 500:
+        instruments.responses_interrupted(route).inc()
+    if instruments.labels.api_key_names is not None and exchange.principal is not None:
+        instruments.key_requests(exchange.principal.name, outcome).inc()
     if exchange.limited is not None:
         instruments.rate_limited(exchange.limited).inc()
     if exchange.error_code in AUTH_FAILURES:
@@ -100,15 +115,20 @@ def attempt_status(attempt: Attempt) -> int:
 
 
 def _record_attempt(
-    instruments: Instruments, exchange: Exchange, attempt: Attempt, now: float
+    instruments: Instruments,
+    exchange: Exchange,
+    attempt: Attempt,
+    now: float,
+    exemplar: dict[str, str] | None,
 ) -> None:
     provider, model = attempt.provider, attempt.model
     status = attempt_status(attempt)
     instruments.provider_requests(provider, model, status_label(status)).inc()
     if status != CLIENT_CLOSED:  # how long an abandoned one would have taken nobody knows
-        instruments.provider_latency(provider).observe(attempt.latency_s(now))
+        instruments.provider_latency(provider).observe(attempt.latency_s(now), exemplar)
     usage = attempt.usage
     if usage is not None:
+        _record_tokens(instruments, attempt, usage)
         tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
         if tokens:
             name = ""
@@ -117,6 +137,18 @@ def _record_attempt(
             instruments.tokens(model, name).inc(tokens)
     if attempt.cost_usd:
         instruments.cost_usd(provider, model).inc(float(attempt.cost_usd))
+
+
+def _record_tokens(instruments: Instruments, attempt: Attempt, usage: Usage) -> None:
+    counts = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+    )
+    for kind, count in zip(TOKEN_TYPES, counts, strict=True):
+        if count:
+            instruments.provider_tokens(attempt.provider, attempt.model, kind).inc(count)
 
 
 def hedge_outcome(exchange: Exchange, attempt: Attempt) -> str:

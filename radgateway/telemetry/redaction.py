@@ -1,15 +1,18 @@
-"""Keeps secrets out of log lines: by the name of a field, and by the look of a value.
+"""Keeps secrets out of records: by the name of a field, by the look of a value, and by itself.
 
 The last step before a line is written, so whatever put a key into a message, an exception's text
-or a nested field, it does not leave the process.
+or a nested field, it does not leave the process. Spans, usage rows and error bodies pass what a
+caller chose through it too.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+from radgateway.telemetry.known_secrets import KnownSecrets
 
 REDACTED: Final = "[redacted]"
 
@@ -21,6 +24,8 @@ _CUT_MARGIN: Final = 256
 """Characters given up before a cut: what it halves no longer looks like a secret."""
 _NAME_LIMIT: Final = 256
 """Characters of a field's name that are looked at: the last, which say what it is."""
+CHOSEN_LIMIT: Final = 256
+"""Characters kept of a name that a caller chose."""
 
 # Names, in lower case and with `_` for `-` and `.`. Those that only mean a secret are secret
 # whatever the value is.
@@ -55,6 +60,7 @@ _TOKEN = re.compile(
     r"|hf_[A-Za-z0-9]{30,}"  # Hugging Face
     r"|gsk_[A-Za-z0-9]{20,}"  # Groq
     r"|xox[a-z]-[A-Za-z0-9-]{8,}"  # Slack
+    r"|st\.[0-9a-f]{24,}(?:\.[0-9a-f]+){0,3}"  # Infisical, its service tokens
     r"|B(?i:earer|asic)\s{1,8}[\w.~+/=-]{6,}|b(?i:earer|asic)\s{1,8}[\w.~+/=-]{6,}",
     re.ASCII,
 )
@@ -83,8 +89,18 @@ _PARAMETER = re.compile(
 )
 
 
+_known = KnownSecrets()
+"""The process's: what is secret for one gateway in it is so for all."""
+
+
+def remember(secrets: Iterable[str]) -> None:
+    """Hide these from now on wherever they turn up, whatever they look like."""
+    _known.add(secrets)
+    _chosen.cache_clear()
+
+
 def scrub(text: str) -> str:
-    """A text without anything that looks like a secret, shortened to `TEXT_LIMIT`."""
+    """A text without anything that is or looks like a secret, shortened to `TEXT_LIMIT`."""
     cut = len(text) > 2 * TEXT_LIMIT
     if cut:
         text = text[: 2 * TEXT_LIMIT]
@@ -95,9 +111,25 @@ def scrub(text: str) -> str:
         text = _USER_INFO.sub(f"://{REDACTED}@", text)
     if "=" in text:
         text = _PARAMETER.sub(rf"\1{REDACTED}", text)
+    text = _known.hide(text, REDACTED)
     if cut:
         text = text[:-_CUT_MARGIN]
     return text[:TEXT_LIMIT] + "…" if cut or len(text) > TEXT_LIMIT else text
+
+
+def scrub_name(name: str) -> str:
+    """A name that a caller chose, a model's for one, fit for any record: short, without secrets.
+
+    A lone surrogate has no UTF-8 form, and one would cost a whole batch of rows or spans.
+    """
+    return _chosen(name) if len(name) <= CHOSEN_LIMIT else _plain(name)
+
+
+def _plain(name: str) -> str:
+    return scrub(name)[:CHOSEN_LIMIT].encode("utf-8", "replace").decode("utf-8")
+
+
+_chosen = functools.lru_cache(maxsize=1024)(_plain)  # nearly all requests are for a few models
 
 
 def is_secret(key: str, value: object) -> bool:

@@ -6,7 +6,6 @@ One line that says everything about a request is worth more than ten that each s
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import Any
 
@@ -14,11 +13,10 @@ from radgateway.exchange import Attempt, Exchange
 from radgateway.telemetry.declared import AUTH_FAILURES
 from radgateway.telemetry.log_writer import LogWriter
 from radgateway.telemetry.logs import LineFormat
-from radgateway.telemetry.redaction import scrub
+from radgateway.telemetry.redaction import scrub_name
+from radgateway.usage.prices import request_cost_usd
 
 MESSAGE = "radgateway.request"
-NAME_LIMIT = 256
-"""Characters kept of a model's name: the caller chose it."""
 
 
 class RequestLog:
@@ -47,9 +45,9 @@ class RequestLog:
             level, number = "warning", logging.WARNING
         if number < self._level:
             return
-        request_id = scrub(exchange.request_id)  # the caller may have chosen it
-        line = self._line(level, MESSAGE, fields_of(exchange), request_id, exchange.trace_id)
-        self._write(line)
+        self._write(
+            self._line(level, MESSAGE, fields_of(exchange), exchange.request_id, exchange.trace_id)
+        )
 
 
 def fields_of(exchange: Exchange) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def fields_of(exchange: Exchange) -> dict[str, Any]:
     if exchange.principal is not None:
         fields["principal"] = exchange.principal.name
     if exchange.model is not None:
-        fields["model"] = _name(exchange.model)
+        fields["model"] = scrub_name(exchange.model)
         fields["stream"] = exchange.stream
     if exchange.backed_off_s:
         fields["backed_off_ms"] = _ms(exchange.backed_off_s)
@@ -97,15 +95,16 @@ def _add_attempts(
         if usage.output_tokens is not None:
             fields["output_tokens"] = usage.output_tokens
         fields["usage_source"] = usage.source
-    if final.cost_usd is not None:
-        fields["cost_usd"] = f"{final.cost_usd:f}"
+    cost = request_cost_usd(attempts)
+    if cost is not None:
+        fields["cost_usd"] = f"{cost:f}"
     fields["attempts"] = [_attempt(attempt, now) for attempt in attempts]
 
 
 def _attempt(attempt: Attempt, now: float) -> dict[str, Any]:
     said: dict[str, Any] = {
         "provider": attempt.provider,
-        "model": _name(attempt.model),  # a wildcard's is the caller's too
+        "model": scrub_name(attempt.model),  # a wildcard's is the caller's too
         "status": attempt.status,
         "duration_ms": _ms(attempt.latency_s(now)),
     }
@@ -114,13 +113,6 @@ def _attempt(attempt: Attempt, now: float) -> dict[str, Any]:
     if attempt.hedge:
         said["hedge"] = True
     return said
-
-
-def _name(model: str) -> str:
-    return _known(model) if len(model) <= NAME_LIMIT else scrub(model)[:NAME_LIMIT]
-
-
-_known = functools.lru_cache(maxsize=1024)(scrub)  # nearly all requests are for a few models
 
 
 def _ms(seconds: float) -> float:

@@ -12,16 +12,29 @@ here. Processors therefore see `on_end` only, never `on_start`.
       provider_dispatch              from the first attempt's start to the last one's end
         provider_execute             each attempt, a CLIENT span; its id went out in traceparent
       usage_record                   UsageRecorder
+
+What they carry is made in `span_attributes.py` and declared in `declared_spans.py`.
 """
 
 from __future__ import annotations
 
-from opentelemetry.sdk.trace import ReadableSpan, Tracer
-from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from collections.abc import Mapping, Sequence
+
+from opentelemetry.sdk.trace import Event, ReadableSpan, Tracer
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from radgateway.exchange import HEDGE_LOST, Attempt, Exchange
+from radgateway.telemetry.genai_names import CURRENT, GenAINames, GenAIProvider
+from radgateway.telemetry.span_attributes import (
+    CUT,
+    Moment,
+    attempt_attributes,
+    attempt_moments,
+    request_attributes,
+    request_moments,
+)
 from radgateway.telemetry.traceparent import new_span_id
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
@@ -32,10 +45,17 @@ _NANO = 1_000_000_000
 class SpanEmitter:
     """Turns a finished exchange into spans and hands them to a tracer's processors."""
 
-    __slots__ = ("_tracer",)
+    __slots__ = ("_names", "_providers", "_tracer")
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        providers: Mapping[str, GenAIProvider],
+        names: GenAINames = CURRENT,
+    ) -> None:
         self._tracer = tracer
+        self._providers = providers
+        self._names = names
 
     def emit(self, exchange: Exchange, remote_parent: str | None) -> None:
         """Send the spans of a sampled request; children first, as they ended."""
@@ -55,7 +75,8 @@ class SpanEmitter:
             max(ended, *(end for _, _, end in exchange.spans)) if exchange.spans else ended,
             kind=SpanKind.SERVER,
             status=_request_status(exchange),
-            attributes=_request_attributes(exchange),
+            attributes=request_attributes(exchange, self._names),
+            moments=request_moments(exchange),
         )
 
     def _dispatch(self, trace: _Trace, root: SpanContext, exchange: Exchange, ended: float) -> None:
@@ -66,6 +87,7 @@ class SpanEmitter:
         for ordinal, attempt in enumerate(attempts, 1):
             end = attempt.ended if attempt.ended is not None else ended
             last = max(last, end)
+            provider = self._providers.get(attempt.provider)
             trace.emit(
                 "provider_execute",
                 parent,
@@ -74,7 +96,8 @@ class SpanEmitter:
                 end,
                 kind=SpanKind.CLIENT,
                 status=_attempt_status(attempt),
-                attributes=_attempt_attributes(exchange, attempt, ordinal),
+                attributes=attempt_attributes(exchange, attempt, ordinal, provider, self._names),
+                moments=attempt_moments(exchange, attempt, end),
             )
         trace.emit(
             "provider_dispatch",
@@ -89,16 +112,18 @@ class SpanEmitter:
 class _Trace:
     """What the spans of one request share: its id, and the way from its clock to Unix time."""
 
-    __slots__ = ("_id", "_offset", "_tracer")
+    __slots__ = ("_id", "_offset", "_state", "_tracer")
 
     def __init__(self, tracer: Tracer, exchange: Exchange) -> None:
         self._tracer = tracer
         self._id = int(exchange.trace_id, 16)
         self._offset = exchange.started_at - exchange.started
+        state = exchange.tracestate
+        self._state = TraceState.from_header([state]) if state else None
 
     def context(self, span_id: str, *, remote: bool = False) -> SpanContext:
         """A place in this trace."""
-        return SpanContext(self._id, int(span_id, 16), remote, _SAMPLED)
+        return SpanContext(self._id, int(span_id, 16), remote, _SAMPLED, self._state)
 
     def emit(
         self,
@@ -111,6 +136,7 @@ class _Trace:
         kind: SpanKind = SpanKind.INTERNAL,
         status: Status = _UNSET,
         attributes: dict[str, AttributeValue] | None = None,
+        moments: Sequence[Moment] = (),
     ) -> None:
         """One finished span, its times in the exchange's monotonic seconds."""
         tracer = self._tracer
@@ -121,19 +147,24 @@ class _Trace:
                 parent=parent,
                 resource=tracer.resource,
                 attributes=attributes or {},
+                events=[Event(m.name, m.attributes, self._nano(m.at)) for m in moments],
                 kind=kind,
                 status=status,
-                start_time=int((self._offset + start) * _NANO),
-                end_time=int((self._offset + end) * _NANO),
+                start_time=self._nano(start),
+                end_time=self._nano(end),
                 instrumentation_scope=tracer._instrumentation_scope,
             )
         )
 
+    def _nano(self, at: float) -> int:
+        return int((self._offset + at) * _NANO)
+
 
 def _request_status(exchange: Exchange) -> Status:
-    if exchange.interrupted is not None:
-        return Status(StatusCode.ERROR, exchange.interrupted)
-    if exchange.reported_status >= 500:
+    outcome = exchange.outcome
+    if outcome == "interrupted":
+        return Status(StatusCode.ERROR, exchange.interrupted or CUT)
+    if outcome != "client_disconnected" and exchange.reported_status >= 500:
         return Status(StatusCode.ERROR, exchange.error_code)
     return _UNSET
 
@@ -142,55 +173,3 @@ def _attempt_status(attempt: Attempt) -> Status:
     if attempt.failure is None or attempt.failure == HEDGE_LOST:
         return _UNSET
     return Status(StatusCode.ERROR, attempt.failure)
-
-
-def _request_attributes(exchange: Exchange) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {
-        "http.request.method": exchange.method,
-        "http.route": exchange.route,
-        "radgateway.request_id": exchange.request_id,
-        "response.status": exchange.reported_status,
-        "retry.attempt_count": len(exchange.attempts),
-    }
-    if exchange.model is not None:
-        attributes["request.model"] = exchange.model
-    if exchange.operation is not None:
-        attributes["request.api_type"] = exchange.operation.api_type
-    if exchange.final is not None:
-        attributes["response.provider"] = exchange.final.provider
-        _add_usage(attributes, exchange.final)
-    if exchange.disconnected:
-        attributes["error.type"] = "client_disconnected"
-    elif (reason := exchange.interrupted or exchange.error_code) is not None:
-        attributes["error.type"] = reason
-    return attributes
-
-
-def _attempt_attributes(
-    exchange: Exchange, attempt: Attempt, ordinal: int
-) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {
-        "request.model": attempt.model,
-        "response.provider": attempt.provider,
-        "retry.attempt_count": ordinal,
-    }
-    if exchange.operation is not None:
-        attributes["request.api_type"] = exchange.operation.api_type
-    if attempt.status is not None:
-        attributes["response.status"] = attempt.status
-    if attempt.failure is not None:
-        attributes["error.type"] = attempt.failure
-    if attempt.hedge:
-        attributes["retry.hedge"] = True
-    _add_usage(attributes, attempt)
-    return attributes
-
-
-def _add_usage(attributes: dict[str, AttributeValue], attempt: Attempt) -> None:
-    usage = attempt.usage
-    if usage is None:
-        return
-    if usage.input_tokens is not None:
-        attributes["usage.input_tokens"] = usage.input_tokens
-    if usage.output_tokens is not None:
-        attributes["usage.output_tokens"] = usage.output_tokens

@@ -49,7 +49,7 @@ def build_tracer_provider(
     if exporter == "otlp":
         exporting = _otlp_exporter(endpoint)
     elif exporter == "stdout":
-        exporting = ConsoleSpanExporter(out=sys.stdout)
+        exporting = ConsoleSpanExporter(out=sys.stdout, formatter=_one_line)
     else:
         raise ValueError(f"exporter must be 'otlp' or 'stdout', not {exporter!r}")
     resource = Resource.create(
@@ -64,6 +64,12 @@ def build_tracer_provider(
         exporting = _Watched(exporting, on_export)
     provider.add_span_processor(BatchSpanProcessor(exporting))
     return provider
+
+
+def _one_line(span: ReadableSpan) -> str:
+    # The log lines beside it are one JSON object a line, and stay readable as such.
+    text: str = span.to_json(indent=None)
+    return text + "\n"
 
 
 class _Watched(SpanExporter):

@@ -1,4 +1,4 @@
-"""W3C Trace Context: reading `traceparent` strictly, and writing our own.
+"""W3C Trace Context: reading `traceparent` and `tracestate` strictly, and writing our own.
 
 https://www.w3.org/TR/trace-context/ §3.2: version, trace id, parent id and flags in lower-case
 hex; ids of zeros are invalid, version ff is, and a later version may carry more after a dash.
@@ -11,9 +11,14 @@ import random
 import re
 from typing import NamedTuple
 
+from radgateway.asgi import Headers
 from radgateway.exchange import Exchange
+from radgateway.telemetry.redaction import scrub
 
 _PATTERN = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_MEMBER = re.compile(r"[a-z0-9][a-z0-9_\-*/@]{0,255}=[!-+\--<>-~ ]{0,255}[!-+\--<>-~]")
+_STATE_MAX = 512
+_MEMBERS_MAX = 32
 _NO_TRACE = "0" * 32
 _NO_SPAN = "0" * 16
 
@@ -45,6 +50,30 @@ def parse_traceparent(value: bytes | None) -> TraceParent | None:
     if trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
     return TraceParent(trace_id, span_id, bool(int(flags, 16) & 1))
+
+
+def parse_tracestate(headers: Headers) -> str:
+    """What other vendors keep of a trace, as one header's value; empty where it is not valid.
+
+    It is passed on as it is, since we keep nothing of ours in it (§3.3, §4.2): all of it or, where
+    it is longer than a vendor has to take or not of its form, nothing. The caller chose it, so
+    what looks like a secret does not travel either.
+    """
+    values = [value for name, value in headers if name.lower() == b"tracestate"]
+    if not values:
+        return ""
+    text = b",".join(values).decode("latin-1")
+    if len(text) > _STATE_MAX:
+        return ""
+    members = [member.strip(" \t") for member in text.split(",")]
+    members = [member for member in members if member]
+    keys = {member.partition("=")[0] for member in members}
+    if len(members) > _MEMBERS_MAX or len(keys) != len(members):
+        return ""
+    if not all(_MEMBER.fullmatch(member) for member in members):
+        return ""
+    state = ",".join(members)
+    return state if scrub(state) == state else ""
 
 
 def new_trace_id(rng: random.Random = _random) -> str:

@@ -38,9 +38,11 @@ REQUEST_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
     ("input_tokens", "integer"),
     ("output_tokens", "integer"),
     ("cached_tokens", "integer"),
+    ("cache_write_tokens", "integer"),
     ("reasoning_tokens", "integer"),
     ("usage_source", "text"),
     ("cost_usd", "decimal"),
+    ("price_version", "text"),
 )
 """A request's; the first is the key. `UsageRow` has its fields in this order."""
 
@@ -50,6 +52,7 @@ ATTEMPT_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
     ("status", "integer"),
     ("failure", "text"),
     ("sent", "flag"),
+    ("hedge", "flag"),
     ("offset_ms", "real"),
     ("duration_ms", "real"),
     ("first_byte_ms", "real"),
@@ -57,8 +60,12 @@ ATTEMPT_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
     ("connect_ms", "real"),
     ("input_tokens", "integer"),
     ("output_tokens", "integer"),
+    ("cached_tokens", "integer"),
+    ("cache_write_tokens", "integer"),
+    ("reasoning_tokens", "integer"),
     ("usage_source", "text"),
     ("cost_usd", "decimal"),
+    ("price_version", "text"),
 )
 """An attempt's, after its key (usage_id, ordinal); `AttemptRow` has this order."""
 
@@ -70,8 +77,20 @@ ATTEMPT_NAMES: Final = (
     *(name for name, _ in ATTEMPT_COLUMNS),
 )
 
-_STREAM_AT = REQUEST_NAMES.index("stream")
-_SENT_AT = [name for name, _ in ATTEMPT_COLUMNS].index("sent")
+_REQUEST_FLAGS = [at for at, (_, kind) in enumerate(REQUEST_COLUMNS) if kind == "flag"]
+_ATTEMPT_FLAGS = [at for at, (_, kind) in enumerate(ATTEMPT_COLUMNS) if kind == "flag"]
+
+
+def each_once(rows: Iterable[UsageRow]) -> list[UsageRow]:
+    """Rows by their ids, the first of each id.
+
+    In order they go to the end of the table's index, and two who write the same rows at the same
+    time wait for each other in one direction only.
+    """
+    of: dict[str, UsageRow] = {}
+    for row in rows:
+        of.setdefault(row.usage_id, row)
+    return [of[usage_id] for usage_id in sorted(of)]
 
 
 def request_values(rows: Iterable[UsageRow]) -> list[tuple[Any, ...]]:
@@ -94,9 +113,11 @@ def usage_rows(
     """Rows from the values of requests, and of their attempts by ordinal; others are left out."""
     of: dict[str, list[AttemptRow]] = {}
     for usage_id, _, _, *values in attempts:
-        values[_SENT_AT] = bool(values[_SENT_AT])
+        for at in _ATTEMPT_FLAGS:
+            values[at] = bool(values[at])
         of.setdefault(usage_id, []).append(AttemptRow(*values))
     for request in requests:
         values = [*request, tuple(of.get(request[0], ()))]
-        values[_STREAM_AT] = bool(values[_STREAM_AT])
+        for at in _REQUEST_FLAGS:
+            values[at] = bool(values[at])
         yield UsageRow(*values)

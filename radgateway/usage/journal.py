@@ -40,7 +40,7 @@ AVAILABLE = sys.platform != "win32"
 """Whether this system has the locks a journal needs."""
 
 _SUFFIX = ".journal"
-_MAGIC = b"radusage1\n"
+_MAGIC = b"radusage2\n"
 """Begins every segment. The number changes with the fields of a row."""
 _FRAME = struct.Struct("<II")
 """Before each row: its length in bytes, with `_VOID` where it no longer counts, and its CRC-32.

@@ -1,45 +1,80 @@
 """Where usage rows are kept: a SQLite file, or a bounded ring in memory.
 
-A ledger is plain and blocking; `UsageWriter` calls it from a thread of its own, never from the
-event loop. Writing a row twice leaves one: its ids are unique and inserts ignore what is there,
-so a batch whose outcome is in doubt is simply written again.
+A ledger is plain and blocking; `UsageWriter` calls it from threads of its own, never from the
+event loop. Writing a row twice leaves one, and counts it once: its ids are unique and inserts
+ignore what is there, so a batch whose outcome is in doubt is simply written again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from radgateway.usage.columns import (
-    ATTEMPT_COLUMNS,
-    ATTEMPT_NAMES,
-    REQUEST_COLUMNS,
-    REQUEST_NAMES,
-    Kind,
-    attempt_values,
-    request_values,
-    usage_rows,
+from radgateway.usage import schema, sql_log
+from radgateway.usage.cut_off import cut_off
+from radgateway.usage.migrations import VERSION_TABLE
+from radgateway.usage.query import (
+    GroupBy,
+    Page,
+    Sums,
+    UsageFilter,
+    newest_first,
+    page_of,
+    summed,
 )
+from radgateway.usage.retention import Horizon
 from radgateway.usage.row import UsageRow
+from radgateway.usage.sqlite_writing import add_exactly, delete_old, insert
+
+if TYPE_CHECKING:
+    from radgateway.usage.read_pool import ReadPool
 
 
 class LedgerUnavailable(Exception):
     """The store can't take or give rows now; later it may."""
 
 
+class Connections(NamedTuple):
+    """A ledger's connections to its database."""
+
+    in_use: int
+    idle: int
+    most: int
+    """As many as there may be at once."""
+
+
 class Ledger(Protocol):
-    """A store of usage rows. Its methods block; any one thread at a time calls them."""
+    """A store of usage rows. Its methods block.
+
+    One thread at a time calls `write` and `expire`; `page` and `sums` may be called by several
+    meanwhile, and hold up neither.
+    """
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows, all or none, each once. Raises `LedgerUnavailable`."""
 
     def recent(self, limit: int) -> list[UsageRow]:
         """The newest rows, newest first. Raises `LedgerUnavailable`."""
+
+    def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
+        """Rows that fit, newest first, from after a cursor on. Raises `LedgerUnavailable`."""
+
+    def sums(self, wanted: UsageFilter, by: tuple[GroupBy, ...] = ()) -> list[Sums]:
+        """Sums of what fits, by group (`query.summed`). Raises `LedgerUnavailable`."""
+
+    def expire(self, before: Horizon) -> int:
+        """Delete some of what is too old, in a moment, and say how much; 0 when none is left.
+
+        0 as well where another process is at it. Raises `LedgerUnavailable`.
+        """
+
+    def connections(self) -> Connections:
+        """How many connections there are."""
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -65,132 +100,213 @@ class MemoryLedger:
 
     def recent(self, limit: int) -> list[UsageRow]:
         """The newest rows, newest first."""
-        with self._lock:
-            rows = list(self._rows.values())
+        rows = self._held()
         return rows[: -limit - 1 : -1] if limit > 0 else []
+
+    def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
+        """Rows that fit, newest first, from after a cursor on."""
+        return page_of(newest_first(self._held()), wanted, limit, cursor)
+
+    def sums(self, wanted: UsageFilter, by: tuple[GroupBy, ...] = ()) -> list[Sums]:
+        """Sums of what fits, among the rows that are held."""
+        return summed(self._held(), wanted, by)
+
+    def expire(self, before: Horizon) -> int:
+        """Nothing: the ring is its own bound."""
+        return 0
+
+    def connections(self) -> Connections:
+        """None: it is in this process."""
+        return Connections(0, 0, 0)
+
+    def _held(self) -> list[UsageRow]:
+        with self._lock:
+            return list(self._rows.values())
 
     def close(self) -> None:
         """Nothing to let go of."""
 
 
-_TYPES: Final[Mapping[Kind, str]] = {
-    "text": "TEXT",
-    "integer": "INTEGER",
-    "real": "REAL",
-    "flag": "INTEGER",
-    # As text, so that no binary fraction comes near it.
-    "decimal": "TEXT",
-}
-
-# The key is in the order of time, so the table itself is the index that `recent` reads. Another by
-# request id would cost two thirds as much again as the row: its keys come in no order at all.
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS requests (
-    {", ".join(f"{name} {_TYPES[kind]}" for name, kind in REQUEST_COLUMNS)},
-    PRIMARY KEY (usage_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS attempts (
-    usage_id TEXT NOT NULL, request_id TEXT, ordinal INTEGER NOT NULL,
-    {", ".join(f"{name} {_TYPES[kind]}" for name, kind in ATTEMPT_COLUMNS)},
-    PRIMARY KEY (usage_id, ordinal)
-) WITHOUT ROWID;
-PRAGMA user_version = 1;
-"""
-
-# Rows a statement. sqlite3 lets go of the interpreter once a statement, so one a row would take
-# it from the requests hundreds of times a batch. Handing SQLite the batch as JSON to unpack does
-# that once too, but costs six times the processor time (29 against 5 microseconds a row). More
-# rows gain nothing, and SQLite before 3.32 takes 999 parameters at most.
-_CHUNKS: Final = (32, 8, 1)
-
-
-def _inserts(table: str, names: tuple[str, ...]) -> dict[int, str]:
-    row = f"({', '.join('?' * len(names))})"
-    into = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES "  # noqa: S608
-    return {n: into + ", ".join([row] * n) for n in _CHUNKS}
-
-
-# Only names of our own go into the statements' text.
-_INSERT_REQUESTS = _inserts("requests", REQUEST_NAMES)
-_INSERT_ATTEMPTS = _inserts("attempts", ATTEMPT_NAMES)
-_RECENT = f"SELECT {', '.join(REQUEST_NAMES)} FROM requests ORDER BY usage_id DESC LIMIT ?"  # noqa: S608
-_ATTEMPTS_OF = f"""
-SELECT {", ".join(ATTEMPT_NAMES)} FROM attempts
-WHERE usage_id >= ? AND usage_id <= ? ORDER BY usage_id, ordinal
-"""  # noqa: S608
-
-
 class SQLiteLedger:
     """A SQLite file in WAL mode: readers and the writers of other processes don't wait for us.
 
-    The file is opened at the first use, by the thread that uses it. `busy_timeout_s` is how long
-    a write waits for another process's before it raises `LedgerUnavailable`.
+    The file is opened at the first use, and its schema brought up to date. `busy_timeout_s` is how
+    long a write waits for another process's before it raises `LedgerUnavailable`, `read_timeout_s`
+    how long a question may take. `readers` ask at once at most; who comes then waits `wait_s` for
+    one to end. Needs `radgateway[ledger]`, else `ImportError`.
     """
 
-    def __init__(self, path: str | Path, *, busy_timeout_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        busy_timeout_s: float = 2.0,
+        read_timeout_s: float = 10.0,
+        readers: int = 4,
+        wait_s: float = 2.0,
+    ) -> None:
+        schema.require_libraries()
+        if str(path) == ":memory:":
+            raise ValueError("path must be that of a file; a MemoryLedger keeps rows in memory")
         self.path = str(path)
         self._busy_timeout_s = busy_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._readers = readers
+        self._wait_s = wait_s
         self._connection: sqlite3.Connection | None = None
+        self._writing = False
+        self._pool: ReadPool | None = None
+        self._schema = schema.UpToDate(self._version, self._migrate)
+        self._opening = Lock()
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows in one transaction."""
-        requests, attempts = request_values(rows), attempt_values(rows)
-        try:
-            connection = self._open()
-            with connection:
-                _insert(connection, _INSERT_REQUESTS, requests)
-                _insert(connection, _INSERT_ATTEMPTS, attempts)
-        except (sqlite3.DataError, sqlite3.IntegrityError):
-            raise  # a row's fault, which trying again does not mend
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise LedgerUnavailable(f"{self.path}: {error}") from error
+        with self._transaction() as connection:
+            insert(connection, rows)
 
     def recent(self, limit: int) -> list[UsageRow]:
         """The newest rows, newest first."""
-        try:
-            connection = self._open()
-            requests = connection.execute(_RECENT, (max(0, limit),)).fetchall()
-            if not requests:
-                return []
-            span = (requests[-1][0], requests[0][0])
-            attempts = connection.execute(_ATTEMPTS_OF, span).fetchall()
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise LedgerUnavailable(f"{self.path}: {error}") from error
-        return list(usage_rows(requests, attempts))
+        return self.page(UsageFilter(), max(0, limit)).rows
+
+    def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
+        """Rows that fit, newest first, from after a cursor on."""
+        from radgateway.usage import reads  # noqa: PLC0415 - heavy, and only when asked
+
+        with self._reading() as run:
+            return reads.page(reads.SQLITE, run, wanted, limit, cursor)
+
+    def sums(self, wanted: UsageFilter, by: tuple[GroupBy, ...] = ()) -> list[Sums]:
+        """Sums of what fits, from roll-ups where they tell it."""
+        from radgateway.usage import reads  # noqa: PLC0415 - as above
+
+        with self._reading() as run:
+            return reads.sums(reads.SQLITE, run, wanted, by)
+
+    def expire(self, before: Horizon) -> int:
+        """Delete some of what is too old. Pages become free for new rows; the file stays."""
+        with self._transaction() as connection:
+            return delete_old(connection, before)
+
+    def migrate(self) -> None:
+        """Bring the schema up to date now. Raises `LedgerUnavailable`."""
+        with self._unavailable():
+            self._schema.ensure()
+
+    def version(self) -> str | None:
+        """The schema's version, None where there is none yet. Raises `LedgerUnavailable`."""
+        if not Path(self.path).exists():
+            return None  # and is not made by a question
+        with self._unavailable():
+            return self._version()
+
+    def connections(self) -> Connections:
+        """The one that writes, and those that read."""
+        in_use, idle = (1, 0) if self._writing else (0, 0 if self._connection is None else 1)
+        if self._pool is not None:
+            in_use, idle = in_use + self._pool.in_use, idle + self._pool.idle
+        return Connections(in_use, idle, 1 + self._readers)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
+        self._drop()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def _drop(self) -> None:
+        self._schema.doubt()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is not None:
-            return self._connection
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """The connection that writes, for one transaction."""
+        self._writing = True
+        try:
+            with self._unavailable():
+                if self._connection is None:
+                    self._schema.ensure()
+                    self._connection = self._connect()
+                connection = self._connection
+                with connection:
+                    yield connection
+        except LedgerUnavailable:
+            self._drop()
+            raise
+        finally:
+            self._writing = False
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Callable[[str, Any], Sequence[Sequence[Any]]]]:
+        """What runs a statement on a connection of the pool, for as long as one may ask."""
+        from radgateway.usage.read_pool import NoneFree  # noqa: PLC0415 - as above
+
+        try:
+            with (
+                self._unavailable(),
+                self._prepared_pool().connection() as connection,
+                cut_off(self._read_timeout_s, connection.interrupt) as late,
+            ):
+                try:
+                    yield lambda sql, values: connection.execute(sql, values).fetchall()
+                except sqlite3.OperationalError:
+                    if late.is_set():
+                        raise LedgerUnavailable(
+                            f"{self.path}: no answer within {self._read_timeout_s:g} s"
+                        ) from None
+                    raise
+        except NoneFree as error:
+            raise LedgerUnavailable(f"{self.path}: {error}") from None
+
+    def _prepared_pool(self) -> ReadPool:
+        from radgateway.usage.read_pool import ReadPool  # noqa: PLC0415 - as above
+
+        self._schema.ensure()
+        with self._opening:
+            if self._pool is None:
+                self._pool = ReadPool(self._connect, size=self._readers, wait_s=self._wait_s)
+            return self._pool
+
+    def _version(self) -> str | None:
+        known = "SELECT count(*) FROM sqlite_master WHERE name = ?"
+        with contextlib.closing(self._connect()) as connection:
+            if connection.execute(known, (VERSION_TABLE,)).fetchone() == (0,):
+                return None
+            found: tuple[str] | None = connection.execute(schema.READ_VERSION).fetchone()
+        return found[0] if found is not None else None
+
+    def _migrate(self) -> None:
+        # Steps are taken in the transaction that SQLAlchemy thinks it has begun.
+        schema.bring_up_to_date("sqlite", self._connect_plainly, ["BEGIN IMMEDIATE"])
+
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=self._busy_timeout_s, check_same_thread=False
         )
+        if sql_log.wanted():
+            connection.set_trace_callback(sql_log.say)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             # In WAL mode NORMAL loses nothing when the process dies, at most the last
             # transactions when the power does (sqlite.org/pragma.html#pragma_synchronous).
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.executescript(_SCHEMA)
+            connection.create_function("add_exactly", 2, add_exactly, deterministic=True)
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
         return connection
 
+    def _connect_plainly(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.isolation_level = None
+        return connection
 
-def _insert(
-    connection: sqlite3.Connection, statements: dict[int, str], rows: list[tuple[Any, ...]]
-) -> None:
-    start = 0
-    for size in _CHUNKS:
-        while len(rows) - start >= size:
-            chunk = rows[start : start + size]
-            connection.execute(statements[size], tuple(chain.from_iterable(chunk)))
-            start += size
+    @contextlib.contextmanager
+    def _unavailable(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.DataError, sqlite3.IntegrityError):
+            raise  # a row's fault, which trying again does not mend
+        except (sqlite3.DatabaseError, schema.SchemaTooNew) as error:
+            raise LedgerUnavailable(f"{self.path}: {error}") from error

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from radgateway.exchange import Attempt, Exchange, Usage
+from radgateway.telemetry.redaction import scrub_name
 from radgateway.usage.prices import request_cost_usd
 
-LABEL_LIMIT = 256
-"""Characters kept of a name the caller chose (a model's)."""
+USAGE_ID: Final = re.compile(r"[0-9a-f]{32}")
+"""The form of a row's id (`new_usage_id`)."""
 
 _UNKNOWN = Usage(source="absent")
 
@@ -31,6 +33,7 @@ class AttemptRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: int | None
     failure: str | None
     sent: bool
+    hedge: bool
     offset_ms: float
     """From the start of the request to the start of this attempt."""
     duration_ms: float
@@ -39,8 +42,13 @@ class AttemptRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     connect_ms: float | None
     input_tokens: int | None
     output_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
     usage_source: str
     cost_usd: str | None
+    price_version: str | None
+    """The table of prices it was charged by; None where none knows its price."""
 
 
 class UsageRow(msgspec.Struct, frozen=True, array_like=True):
@@ -70,10 +78,12 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
     input_tokens: int | None
     output_tokens: int | None
     cached_tokens: int | None
+    cache_write_tokens: int | None
     reasoning_tokens: int | None
     usage_source: str
     cost_usd: str | None
     """Of all attempts together."""
+    price_version: str | None
     attempts: tuple[AttemptRow, ...]
 
     @property
@@ -105,6 +115,9 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
                 "completion_tokens": self.output_tokens,
                 "total_tokens": self.total_tokens,
                 "cost_total": float(self.cost_usd) if self.cost_usd is not None else None,
+                "cached_tokens": self.cached_tokens,
+                "cache_write_tokens": self.cache_write_tokens,
+                "reasoning_tokens": self.reasoning_tokens,
             },
             "usageId": self.usage_id,
             "outcome": self.outcome,
@@ -115,14 +128,25 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
             "ttftMs": self.ttft_ms,
             "usageSource": self.usage_source,
             "costUsd": self.cost_usd,
+            "priceVersion": self.price_version,
             "attempts": [
                 {
                     "provider": attempt.provider,
                     "model": attempt.model,
                     "status": attempt.status,
                     "error": attempt.failure,
+                    "hedge": attempt.hedge,
                     "durationMs": attempt.duration_ms,
+                    "usage": {
+                        "prompt_tokens": attempt.input_tokens,
+                        "completion_tokens": attempt.output_tokens,
+                        "cached_tokens": attempt.cached_tokens,
+                        "cache_write_tokens": attempt.cache_write_tokens,
+                        "reasoning_tokens": attempt.reasoning_tokens,
+                    },
+                    "usageSource": attempt.usage_source,
                     "costUsd": attempt.cost_usd,
+                    "priceVersion": attempt.price_version,
                 }
                 for attempt in self.attempts
             ],
@@ -136,6 +160,11 @@ def new_usage_id() -> str:
     no two share an id; asking the system each time would cost more than making the row.
     """
     return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
+
+
+def usage_id_at(unix_s: float) -> str:
+    """The lowest id of a time: every row that was made before has a lower one."""
+    return f"{max(0, int(unix_s * 1000)):012x}{0:020x}"
 
 
 _random = random.Random()
@@ -162,8 +191,8 @@ def row_of(exchange: Exchange, *, usage_id: str | None = None, ending: bool = Fa
         operation.api_type if operation is not None else "",
         exchange.route,
         exchange.method,
-        _clean(exchange.model) if exchange.model is not None else "",
-        final.model if final is not None else "",
+        scrub_name(exchange.model) if exchange.model is not None else "",
+        scrub_name(final.model) if final is not None else "",
         final.provider if final is not None else "",
         exchange.reported_status,
         exchange.outcome_if(ended=ending or ended is not None),
@@ -176,9 +205,11 @@ def row_of(exchange: Exchange, *, usage_id: str | None = None, ending: bool = Fa
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_tokens,
+        usage.cache_write_tokens,
         usage.reasoning_tokens,
         usage.source,
         f"{cost:f}" if cost is not None else None,
+        _version(final),
         tuple([_attempt_row(attempt, started, now) for attempt in exchange.attempts]),
     )
 
@@ -188,10 +219,11 @@ def _attempt_row(attempt: Attempt, started: float, now: float) -> AttemptRow:
     first_byte, connect_s, cost = attempt.first_byte, attempt.connect_s, attempt.cost_usd
     return AttemptRow(
         attempt.provider,
-        attempt.model,
+        scrub_name(attempt.model),  # a wildcard's is the caller's
         attempt.status,
         attempt.failure,
         attempt.sent,
+        attempt.hedge,
         _ms(attempt.started - started),
         _ms(attempt.latency_s(now)),
         _ms(first_byte - attempt.started) if first_byte is not None else None,
@@ -199,15 +231,19 @@ def _attempt_row(attempt: Attempt, started: float, now: float) -> AttemptRow:
         _ms(connect_s) if connect_s is not None else None,
         usage.input_tokens,
         usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
         usage.source,
         f"{cost:f}" if cost is not None else None,
+        _version(attempt),
     )
+
+
+def _version(attempt: Attempt | None) -> str | None:
+    price = attempt.price if attempt is not None else None
+    return price.version or None if price is not None else None
 
 
 def _ms(seconds: float) -> float:
     return int(seconds * 1e6) / 1e3
-
-
-def _clean(name: str) -> str:
-    # A lone surrogate has no UTF-8 form: one such name would make its whole batch unstorable.
-    return name[:LABEL_LIMIT].encode("utf-8", "replace").decode("utf-8")

@@ -5,6 +5,8 @@ drains the queue starts with the first row and ends when it is empty, so no life
 an idle writer holds nothing. A ledger that fails is tried again, with back-off. Rows that the queue
 has no room for meanwhile stay in the journal alone and are brought in afterwards; without a
 journal, or beyond its bound, they are counted, and said to be lost.
+
+What is asked of the ledger goes through threads of its own, so that a slow answer delays no row.
 """
 
 from __future__ import annotations
@@ -16,13 +18,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
+from radgateway.task_end import end_task
 from radgateway.usage.journal import Entry, Journal
-from radgateway.usage.ledger import Ledger, LedgerUnavailable
+from radgateway.usage.ledger import Connections, Ledger, LedgerUnavailable
+from radgateway.usage.query import GroupBy, Page, Sums, UsageFilter
 from radgateway.usage.recovery import Recovery
+from radgateway.usage.retention import Horizon, Retention, RetentionConfig
 from radgateway.usage.row import UsageRow
 
 _log = logging.getLogger("radgateway.usage")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +48,19 @@ class UsageWriterConfig:
     """Seconds before a failed batch is tried again, doubled each time; > 0."""
     retry_max_s: float = 5.0
     """The longest pause between tries, in seconds; >= retry_s."""
+    reads: int = 4
+    """Questions to the ledger at once; >= 1. No more than it has connections for them."""
+    read_wait_s: float = 2.0
+    """Seconds a question waits for its turn before it is refused; > 0."""
 
     def __post_init__(self) -> None:
-        for name in ("interval_s", "retry_s"):
+        for name in ("interval_s", "retry_s", "read_wait_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)!r}")
         if self.batch_rows < 1:
             raise ValueError(f"batch_rows must be at least 1, not {self.batch_rows!r}")
+        if self.reads < 1:
+            raise ValueError(f"reads must be at least 1, not {self.reads!r}")
         if self.queue_rows < self.batch_rows:
             raise ValueError(f"queue_rows must be at least batch_rows, not {self.queue_rows!r}")
         if self.retry_max_s < self.retry_s:
@@ -57,7 +71,8 @@ class UsageWriter:
     """A bounded queue before a ledger, for one event loop.
 
     With a `journal` a row is on disk before `hold` or `put` return, and outlives the process.
-    `on_lost` is told how many rows were lost, each time some are.
+    With `retention` the ledger is kept to what it says. `on_lost` is told how many rows were lost,
+    each time some are.
     """
 
     def __init__(
@@ -66,6 +81,7 @@ class UsageWriter:
         config: UsageWriterConfig | None = None,
         *,
         journal: Journal | None = None,
+        retention: RetentionConfig | None = None,
         on_lost: Callable[[int], None] | None = None,
     ) -> None:
         self._ledger = ledger
@@ -77,9 +93,15 @@ class UsageWriter:
         self._entries: dict[str, Entry] = {}  # where the journal has the rows in memory, by id
         self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        # One thread: a ledger is used by one at a time, and SQLite's own lock is not waited for
+        # One thread: a ledger is written by one at a time, and SQLite's own lock is not waited for
         # by more than one of our threads.
         self._executor = ThreadPoolExecutor(1, "radgateway-usage")
+        self._readers = ThreadPoolExecutor(self._config.reads, "radgateway-usage-read")
+        self._may_read = asyncio.Semaphore(self._config.reads)
+        self._retention: Retention | None = None
+        if retention is not None:
+            self._retention = Retention(retention, self._expire)
+        self._keeping: asyncio.Task[None] | None = None
         self._recovery: Recovery | None = None
         if journal is not None:
             self._recovery = Recovery(
@@ -93,9 +115,16 @@ class UsageWriter:
         self._full = False
 
     def start(self) -> None:
-        """Bring in what dead processes have left in the journal. The first row does so too."""
-        if self._recovery is not None and not self._closed:
+        """Bring in what dead processes have left in the journal, and begin to delete what is old.
+
+        The first row does so too.
+        """
+        if self._closed:
+            return
+        if self._recovery is not None:
             self._recovery.start()
+        if self._retention is not None and self._keeping is None:
+            self._keeping = asyncio.get_running_loop().create_task(self._retention.run())
 
     def hold(self, row: UsageRow) -> None:
         """Keep a row in the journal before its request has ended; `put` has to follow.
@@ -135,8 +164,48 @@ class UsageWriter:
 
     async def recent(self, limit: int) -> list[UsageRow]:
         """The newest rows in the ledger, newest first. Raises `LedgerUnavailable`."""
+        return (await self.page(UsageFilter(), limit)).rows
+
+    async def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
+        """Rows in the ledger that fit, newest first. Raises `LedgerUnavailable`."""
+        return await self._ask(lambda: self._ledger.page(wanted, limit, cursor))
+
+    async def sums(self, wanted: UsageFilter, by: tuple[GroupBy, ...] = ()) -> list[Sums]:
+        """Sums of what fits, by group. Raises `LedgerUnavailable`."""
+        return await self._ask(lambda: self._ledger.sums(wanted, by))
+
+    def connections(self) -> Connections:
+        """The ledger's connections to its database."""
+        return self._ledger.connections()
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        """Ask in a thread, when it is this question's turn."""
+        try:
+            async with asyncio.timeout(self._config.read_wait_s):
+                await self._may_read.acquire()
+        except TimeoutError:
+            raise LedgerUnavailable("too many questions at once") from None
+        try:
+            asked = asyncio.get_running_loop().run_in_executor(self._readers, question)
+        except RuntimeError:
+            self._may_read.release()
+            raise LedgerUnavailable("the ledger is closed") from None
+        # The turn ends with the answer, not with whoever goes away before it.
+        asked.add_done_callback(self._answered)
+        return await asyncio.shield(asked)
+
+    def _answered(self, asked: asyncio.Future[T]) -> None:
+        self._may_read.release()
+        if not asked.cancelled():
+            asked.exception()  # whoever asked may be gone, and nobody else needs to know
+
+    async def _expire(self, before: Horizon) -> int:
+        """Delete some of what is too old, in the thread that writes."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._ledger.recent, limit)
+        try:
+            return await loop.run_in_executor(self._executor, self._ledger.expire, before)
+        except LedgerUnavailable:
+            return 0  # there is time
 
     async def aclose(self, timeout_s: float = 5.0) -> None:
         """Write what is queued, for at most `timeout_s` seconds, and close the ledger."""
@@ -149,6 +218,7 @@ class UsageWriter:
                 await asyncio.wait([task], timeout=1.0)
         if self._recovery is not None:
             await self._recovery.aclose()
+        await end_task(self._keeping)
         if left := sum(row.usage_id not in self._entries for row in self._in_memory()):
             self._lose(left, "the ledger did not take them before the close")
         self._queue.clear()
@@ -158,6 +228,7 @@ class UsageWriter:
             closing = asyncio.get_running_loop().run_in_executor(self._executor, self._close)
             await asyncio.wait([closing], timeout=1.0)
         self._executor.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
 
     def _close(self) -> None:
         if self.journal is not None:

@@ -299,8 +299,8 @@ def test_the_rows_of_a_ledger_are_read_beside_its_writer(tmp_path: Path) -> None
     file = tmp_path / "usage.db"
     writer = sqlite3.connect(file, isolation_level=None)
     writer.execute("PRAGMA journal_mode = WAL")
-    writer.execute("CREATE TABLE requests (request_id TEXT)")
-    writer.execute("INSERT INTO requests VALUES ('r-1')")
+    writer.execute("CREATE TABLE radgateway_requests (request_id TEXT)")
+    writer.execute("INSERT INTO radgateway_requests VALUES ('r-1')")
     writer.execute("BEGIN EXCLUSIVE")
     assert request_ids(file) == {"r-1"}
     writer.close()

@@ -19,9 +19,13 @@ from radgateway.config import ConfigError, Dsn, GatewayConfig, Secret, load_conf
 from radgateway.config.original import _READERS
 from radgateway.config.shape import Shape, keys_of
 
-WHOLE = DOCUMENTED.replace(
-    "mock: {kind: mock,", "mock: {kind: mock, faults: {latency_ms: 0},"
-).replace("weight: 80}", "weight: 80, price: {input: 1, output: 2}}") + (
+WHOLE = (
+    DOCUMENTED.replace("mock: {kind: mock,", "mock: {kind: mock, faults: {latency_ms: 0},")
+    .replace("weight: 80}", "weight: 80, price: {input: 1, output: 2}}")
+    .replace("max_concurrency: 20}", "max_concurrency: 20, budget: {usd: 5}}")
+    .replace("    strategy:", "    limits: {budget: {usd: 5}}\n    strategy:")
+) + (
+    "limits: {per_caller: {budget: {usd: 5}}, total: {budget: {usd: 5}}}\n"
     'jwt: {issuer: i, audience: a, jwks_url: "https://issuer.test/keys"}\n'
 )
 """The documented example with the optional sections that it leaves out."""
@@ -47,6 +51,12 @@ VALUES: dict[str, tuple[str, Any]] = {
     "storage.journal": ("waiting", "waiting"),
     "storage.usage": ("memory://", Dsn("memory://")),
     "storage.limits": ("redis://h:1/0", Dsn("redis://h:1/0")),
+    **{
+        f"{owner}.budget.per": ("day", "day")
+        for owner in ("keys[0]", "models.gpt-4o-mini.limits", "limits.per_caller", "limits.total")
+    },
+    "prices.source": ("none", "none"),
+    "prices.file": ("prices.yaml", "prices.yaml"),
     "telemetry.log_level": ("error", "error"),
     "telemetry.tracing.exporter": ("stdout", "stdout"),
     "telemetry.tracing.otlp_endpoint": ("jaeger-collector:4317", "jaeger-collector:4317"),
@@ -61,6 +71,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "providers.openai.probe.interval_s": ("60", 60.0),
     "providers.openai.probe.path": ("/health", "/health"),
     "retry_budget.storm_tokens": ("40", 40.0),
+    "storage.retention.hourly_days": ("45", 45),
+    "storage.retention.daily_days": ("100", 100),
     "models.gpt-4o-mini.hedge.quantile": ("0.9", 0.9),
     **{
         f"providers.{name}.adaptive.{key}": ("0.5", 0.5)

@@ -23,6 +23,7 @@ from radgateway.config import (
     load_config,
     resolve_secrets,
 )
+from radgateway.config.secrets import secrets_in
 
 
 def test_a_secret_prints_as_stars() -> None:
@@ -257,3 +258,30 @@ def test_a_broken_file_does_not_quote_its_secrets(tmp_path: Path) -> None:
     ):
         (problem,) = refused(written(tmp_path, f"keys: [{{name: a, secret: {value}}}]\n\t"))
         assert "hunter22" not in str(problem)
+
+
+def test_all_secrets_of_a_configuration_are_found() -> None:
+    """Keys of callers, admins and providers, and passwords in addresses, as sent and as meant."""
+    config = load_config(
+        {
+            "keys": [{"name": "a", "secret": "env:A"}],
+            "admin_keys": [{"name": "o", "secret": "of-an-admin"}],
+            "providers": {
+                "p": {"kind": "openai", "base_url": "http://x", "api_key": "of-a-provider"}
+            },
+            "models": {"m": {"candidates": [{"provider": "p"}]}},
+            "storage": {
+                "usage": "postgresql://rad:p%40ss@db/usage",
+                "limits": "redis://:of-a-cache@cache:6379/0",
+            },
+        },
+        {"A": "of-a-caller"},
+    )
+    assert set(secrets_in(config)) == {
+        "of-a-caller",
+        "of-an-admin",
+        "of-a-provider",
+        "p%40ss",
+        "p@ss",
+        "of-a-cache",
+    }

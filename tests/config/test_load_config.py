@@ -479,7 +479,7 @@ def test_postgresql_without_its_driver_says_what_to_install(
 ) -> None:
     """At the start, not with the first row."""
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    monkeypatch.delitem(sys.modules, "radgateway.usage.postgres_ledger", raising=False)
+    monkeypatch.delitem(sys.modules, "radgateway.usage.postgres_connection", raising=False)
     text = SMALL + "storage: {usage: 'postgresql://h/d'}\n"
     (problem,) = refused(written(tmp_path, text))
     assert problem.message == 'needs psycopg: pip install "radgateway[postgres]"'

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import pkgutil
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,9 @@ from radgateway.config.schema import GatewayConfig
 from radgateway.config.shape import Shape, keys_of
 from radgateway.errors import CATALOGUE
 from radgateway.inbound.drain import DrainLimits
+from radgateway.openapi.document import document
 from radgateway.operations.degraded import MODES
+from radgateway.operations.query_parameters import PARAMETERS
 from radgateway.provider.adaptive_limit import AdaptiveConfig
 from radgateway.provider.circuit.config import BreakerConfig
 from radgateway.provider.faults import Faults
@@ -27,6 +30,8 @@ from radgateway.provider.probe import ProbeConfig
 from radgateway.routing.hedge import HedgeConfig
 from radgateway.routing.retry_budget import RetryBudgetConfig
 from radgateway.telemetry.declared import METRICS
+from radgateway.telemetry.declared_logs import ATTEMPT_FIELDS, LINES, REQUEST_FIELDS, SCHEMA
+from radgateway.telemetry.declared_spans import ATTRIBUTES, SPANS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -202,6 +207,58 @@ def test_the_metric_reference_is_the_list_of_metrics() -> None:
     assert written == {metric.name: (metric.kind, metric.labels) for metric in METRICS.values()}
 
 
+def test_the_span_reference_is_the_declaration() -> None:
+    """Every span with its kind, parent, attributes and events; every attribute with its type."""
+    tables = {True: {}, False: {}}  # type: dict[bool, dict[str, Any]]
+    for cells in rows(page("reference/spans.md")):
+        tables[len(cells) == 6][cells[0].strip("`")] = cells[1:]
+    assert {
+        name: (kind, below.strip("`") or None, set(re.findall(r"`([\w.]+)`", attributes)), events)
+        for name, (kind, below, attributes, events, _) in tables[True].items()
+    } == {
+        span.name: (span.kind, span.parent, set(span.attributes), shown_events(span.events))
+        for span in SPANS.values()
+    }
+    assert tables[False] == {name: [each.type, each.help] for name, each in ATTRIBUTES.items()}
+
+
+def shown_events(events: Mapping[str, frozenset[str]]) -> str:
+    """Events as the reference writes them."""
+    return ", ".join(
+        f"`{name}`" + (" with " + ", ".join(f"`{a}`" for a in sorted(given)) if given else "")
+        for name, given in events.items()
+    )
+
+
+def test_the_log_reference_is_the_declaration() -> None:
+    """The schema, every line with its levels and fields, and the fields of a request's own."""
+    written = {cells[0].strip("`"): cells[1:] for cells in rows(page("reference/logs.md"))}
+    expected: dict[str, list[str]] = {name: [text] for name, text in SCHEMA.items()}
+    for line in LINES.values():
+        named = ", ".join(f"`{name}`" for name in sorted(line.fields))
+        always = "yes" if line.always else "no"
+        expected[line.name] = [", ".join(line.levels), always, named, line.help]
+    expected |= {f"fields.{name}": [text] for name, text in REQUEST_FIELDS.items()}
+    expected |= {f"attempts[].{name}": [text] for name, text in ATTEMPT_FIELDS.items()}
+    assert written == expected
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_no_page_names_a_log_line_that_does_not_exist(name: str) -> None:
+    """Who searches the logs for it finds something."""
+    for found in re.findall(r"`(radgateway\.[a-z_]+\.[a-z_]+)`", TEXTS[name]):
+        assert found in LINES or found in ATTRIBUTES or is_python(found), found
+
+
+def is_python(name: str) -> bool:
+    """Whether a dotted name is a module of ours or something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
 def test_the_table_of_degraded_modes_is_the_one_in_force() -> None:
     """Every mode stands there as it is declared, in order, and none that is not."""
     written = [tuple(cells) for cells in rows(page("explanation/degraded-modes.md"))]
@@ -214,6 +271,27 @@ def test_the_table_of_degraded_modes_is_the_one_in_force() -> None:
         )
         for mode in MODES
     ]
+
+
+def test_the_http_reference_has_every_path_and_parameter() -> None:
+    """Those of the OpenAPI document, and none that is not served."""
+    text = page("reference/http.md")
+    named: set[tuple[str, str]] = set()
+    for cells in rows(text):
+        for path in re.findall(r"(?<= )/[^`]+", cells[0]):
+            named |= {(path, method) for method in re.findall(r"[A-Z]{3,}", cells[0])}
+    documented = {
+        (path, method.upper())
+        for path, item in document()["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+    assert named == documented
+    section = text.partition("### Usage and traces")[2].partition("\n###")[0]
+    written: set[str] = set()
+    for cells in rows(section.partition("They answer")[0]):
+        written |= set(re.findall(r"`(\w+)`", cells[0]))
+    assert written == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from decimal import Decimal
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,7 +17,7 @@ from limits.aio.storage import RedisStorage
 from radgateway.inbound.limit_ledger import Hold
 from radgateway.inbound.limit_plan import Costs, LimitBook, Plan, Plans
 from radgateway.inbound.limit_redis import RedisStore
-from radgateway.inbound.limit_set import LimitSet
+from radgateway.inbound.limit_set import Budget, LimitSet
 from radgateway.inbound.limit_storage import storage_of
 
 LIMIT_S = 20.0
@@ -36,6 +37,12 @@ PLANS = [
     _ALL.of_model("a/b", "m"),
     _ALL.of_model("a", "b/m"),
     Plan([*_ALL.of("a/b").limits, *_SHADOW.of("all").limits], reads=True),
+    Plans(
+        LimitBook(
+            of_key=lambda name: LimitSet(budget=Budget(usd=Decimal(5))),
+            total=LimitSet(budget=Budget(usd=Decimal(50), per="day")),
+        )
+    ).of("thrifty"),
 ]
 """Windows so long that none ends during a test; the server's clock is nobody's to turn."""
 

@@ -11,7 +11,6 @@ from radgateway.dialects.base import Ask
 from radgateway.dialects.reading import output_limit
 from radgateway.exchange import Attempt, Exchange, Operation, Usage
 from radgateway.inbound.limit_estimate import (
-    OUTPUT_TOKENS,
     Estimate,
     Estimator,
     learn_from,
@@ -20,9 +19,11 @@ from radgateway.inbound.limit_estimate import (
 )
 from radgateway.inbound.limit_ledger import NOTHING
 from radgateway.surface import GEMINI, OPERATIONS
+from radgateway.usage.estimate import OUTPUT_TOKENS
+from radgateway.usage.prices import Price
 
-PRICE = (Decimal("2.50"), Decimal("10"))
-ESTIMATE = Estimate("m", 400, 100, 60, (2500.0, 10_000.0))
+PRICE = Price(Decimal("2.50"), Decimal("10"))
+ESTIMATE = Estimate("m", 400, 100, 60, (PRICE,))
 
 
 def exchange(*attempts: Attempt, status: int | None = 200, **fields: Any) -> Exchange:
@@ -41,7 +42,7 @@ def attempt(
     *,
     status: int | None = 200,
     served: bool = True,
-    price: tuple[Decimal, Decimal] | None = PRICE,
+    price: Price | None = PRICE,
     cost: str | None = None,
 ) -> Attempt:
     made = Attempt("p", "m", 0.0)
@@ -53,7 +54,7 @@ def attempt(
 
 def test_a_prompt_is_told_by_its_bytes_and_an_answer_by_its_bound() -> None:
     """Until more is known."""
-    estimator = Estimator(lambda model: PRICE if model == "m" else None)
+    estimator = Estimator(lambda model: (PRICE,) if model == "m" else ())
     estimate = estimator.estimate("m", 400, 60)
     assert estimate == ESTIMATE
     assert estimate.costs == (1, 160, 100, 60, 850_000, 1)
@@ -95,7 +96,7 @@ def test_models_are_remembered_within_a_bound() -> None:
     estimator = Estimator()
     for number in range(3000):
         estimator.estimate(f"m{number}", 1, None)
-    assert len(estimator._known) == 1024
+    assert len(estimator.lengths) == 1024
 
 
 def spent(ended: Exchange, events: int = 0) -> tuple[int, int, int]:
@@ -145,14 +146,14 @@ def test_an_answer_without_a_report_is_charged_as_estimated() -> None:
     assert spent(exchange(attempt(Usage(30, None)))) == (30, 60, 675_000)
 
 
-def test_a_broken_stream_is_charged_for_what_went_out() -> None:
-    """The prompt, and a token for each event; what was reported by then where that is more."""
+def test_a_broken_stream_is_charged_as_its_record_says() -> None:
+    """The same figures as in its row, estimated or not; around other apps what went out."""
     gone = {"disconnected": True}
-    assert spent(exchange(attempt(Usage(source="absent")), **gone), 7) == (100, 7, 320_000)
-    assert spent(exchange(attempt(Usage(30, 1)), **gone), 7) == (30, 7, 145_000)
-    assert spent(exchange(attempt(Usage(30, 9), cost="0.1"), **gone), 7) == (30, 9, 10**8)
-    cut = exchange(attempt(Usage(30, 1)), interrupted="idle_timeout")
-    assert spent(cut, 5) == (30, 5, 125_000)
+    cut = Usage(100, 7, source="estimated")
+    assert spent(exchange(attempt(cut, cost="0.00032"), **gone), 3) == (100, 7, 320_000)
+    assert spent(exchange(attempt(cut, price=None), **gone), 3) == (100, 7, 0)
+    half = Usage(30, None, source="estimated")
+    assert spent(exchange(attempt(half), **gone)) == (30, 60, 675_000)
     alone = exchange(status=200, ended=None)
     assert spent(alone, 7) == (100, 7, 320_000)
     assert spent(alone, 700) == (100, 60, 850_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from inbound.limit_model import Model, Taken
 
 from radgateway.inbound.limit_ledger import NOTHING, Hold, LocalLedger, Verdict, judge, tightest
-from radgateway.inbound.limit_plan import Costs, LimitBook, Plan, Plans
-from radgateway.inbound.limit_set import CONCURRENCY, KINDS, REQUESTS, TOKENS, LimitSet
+from radgateway.inbound.limit_period import Period, index_of
+from radgateway.inbound.limit_plan import Costs, Limit, LimitBook, Plan, Plans
+from radgateway.inbound.limit_set import CONCURRENCY, KINDS, REQUESTS, TOKENS, Budget, LimitSet
 from radgateway.inbound.limit_storage import SlidingWindows
 
 
@@ -287,3 +290,114 @@ def test_without_debts_no_window_holds_more_than_the_limit(
         window = int(clock.now // 60)
         used[window] = used.get(window, 0) + really
         assert used[window] <= 100
+
+
+MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
+DAY = 86_400
+
+
+def budget(usd: str, per: Period) -> Limit:
+    return plan_of(budget=Budget(usd=Decimal(usd), per=per)).limits[0]
+
+
+def money(usd: float) -> Costs:
+    return costs(nano=round(usd * 10**9))
+
+
+def test_a_budget_is_whole_again_when_its_period_begins() -> None:
+    """Not a moment before, and it does not slide: all of it is there."""
+    wall = Clock(MIDNIGHT + DAY - 10)
+    book = LocalLedger(SlidingWindows(clock=Clock()), wall=wall)
+    for per, left_s in (("day", 10), ("month", 10)):
+        limit = budget("2.50", per)  # type: ignore[arg-type]
+        wall.now = MIDNIGHT + DAY - left_s
+        assert book.take([limit], money(2.5)).refused is None
+        refused = book.take([limit], money(0)).refused
+        assert refused is not None
+        assert (refused.wait_s, refused.left) == (left_s, 0)
+        wall.now += left_s - 0.001
+        assert book.take([limit], money(0.1)).refused is not None
+        wall.now += 0.001
+        assert book.take([limit], money(2.5)).refused is None
+
+
+def test_what_a_request_cost_belongs_to_the_period_it_began_in() -> None:
+    """As in the ledger of usage, whose sums a budget can be compared with."""
+    wall = Clock(MIDNIGHT - 1)
+    book, limit = LocalLedger(SlidingWindows(clock=Clock()), wall=wall), budget("10", "day")
+    hold = book.take([limit], money(4)).hold
+    wall.now += 2
+    book.take([limit], money(1))
+    assert hold is not None
+    hold.settle(money(9))
+    assert book.look([limit])[0].left == 9 * 10**9
+
+
+def test_a_look_charges_nothing_and_earlier_spending_is_taken_off() -> None:
+    """What was spent before a restart counts."""
+    wall = Clock(MIDNIGHT)
+    book = LocalLedger(SlidingWindows(clock=Clock()), wall=wall)
+    limits = plan_of(budget=Budget(usd=Decimal(3)), tokens=("9/minute",), max_concurrency=2).limits
+    for limit in limits:
+        book.spend(limit, 2 * 10**9)
+    for _ in range(3):
+        found = {s.limit.name: (s.left, s.allowed) for s in book.look(limits)}
+        assert found == {
+            "budget": (10**9, True),
+            "tokens": (9, True),
+            "concurrency": (2, True),
+        }
+    assert book.take(limits, money(1.5)).refused is not None
+    assert book.take(limits, money(1)).refused is None
+
+
+class BudgetMachine(RuleBasedStateMachine):
+    """Any interleaving of requests and time: nothing is spent beyond a budget but what requests in
+    progress cost more than they were reserved for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wall = Clock(MIDNIGHT)
+        self.ledger = LocalLedger(SlidingWindows(clock=self.wall), wall=self.wall)
+        self.limits = [budget("1", "day"), budget("3", "month")]
+        self.live: list[tuple[float, dict[str, int], Hold]] = []
+        self.spent: list[tuple[float, dict[str, int], int]] = []
+
+    @rule(nano=st.integers(0, 2 * 10**9))
+    def take(self, nano: int) -> None:
+        verdict = self.ledger.take(self.limits, costs(nano=nano))
+        if verdict.hold is not None:
+            reserved = {limit.key: cost for limit, _, cost in verdict.hold.entries}
+            self.live.append((self.wall.now, reserved, verdict.hold))
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), nano=st.integers(0, 2 * 10**9))
+    def settle(self, data: st.DataObject, nano: int) -> None:
+        began, reserved, hold = self.live.pop(data.draw(st.integers(0, len(self.live) - 1)))
+        hold.settle(costs(nano=nano))
+        self.spent.append((began, reserved, nano))
+
+    @rule(seconds=st.sampled_from([1, 3600, DAY - 1, DAY, 20 * DAY]))
+    def time_passes(self, seconds: float) -> None:
+        self.wall.now += seconds
+
+    @invariant()
+    def spent_within_the_budget(self) -> None:
+        for limit in self.limits:
+            assert limit.period is not None
+            now = index_of(limit.period, self.wall.now)
+            ours = [s for s in self.spent if index_of(limit.period, s[0]) == now]
+            over = sum(max(0, nano - reserved[limit.key]) for _, reserved, nano in ours)
+            total = sum(nano for _, _, nano in ours)
+            assert total <= limit.amount + over
+            held = sum(
+                reserved[limit.key]
+                for began, reserved, _ in self.live
+                if index_of(limit.period, began) == now
+            )
+            (standing,) = self.ledger.look([limit])
+            assert limit.amount - standing.left == total + held
+
+
+TestBudgetMachine = BudgetMachine.TestCase
+TestBudgetMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -23,10 +25,12 @@ from inbound.limit_worker import PLANS, Worker, workers
 from limits.aio.storage import RedisStorage
 from valkey_server import Valkey, running_valkey
 
+from radgateway.inbound import limit_scripts
 from radgateway.inbound.limit_ledger import NOTHING, Hold, LocalLedger, Verdict, judge
+from radgateway.inbound.limit_period import index_of
 from radgateway.inbound.limit_plan import Costs, Limit, LimitBook, Plan, Plans
 from radgateway.inbound.limit_redis import PREFIX, RedisStore
-from radgateway.inbound.limit_set import CONCURRENCY, KINDS, LimitSet
+from radgateway.inbound.limit_set import CONCURRENCY, KINDS, Budget, LimitSet
 from radgateway.inbound.limit_storage import SlidingWindows, close_storage, storage_of
 
 pytestmark = pytest.mark.servers
@@ -525,6 +529,83 @@ def _refusing(plan: Plan) -> list[Limit]:
     never = Plans(LimitBook(of_key=lambda name: LimitSet(max_concurrency=1))).of("never").limits[0]
     never.amount = 0
     return [*plan.limits, never]
+
+
+@given(st.lists(st.integers(0, 84_000), min_size=50, max_size=50))
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_the_servers_calendar_is_the_calendar(server: Valkey, look: Any, days: list[int]) -> None:
+    """Its months are Python's, leap years and centuries included."""
+    script = limit_scripts.TAKE.partition("-- A window's number")[0]
+    script += (
+        "local found = {} for i, day in ipairs(ARGV) do found[i] = month(day) end return found"
+    )
+    days += [index_day for year in (1972, 2000, 2024, 2100) for index_day in around(year)]
+    assert look.eval(script, 0, *days) == [index_of("month", day * 86_400) for day in days]
+
+
+def around(year: int) -> list[int]:
+    """The days about the ends of February and December."""
+    ends = [datetime(year, 3, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)]
+    return [int(end.timestamp() // 86_400) + by for end in ends for by in (-2, -1, 0, 1)]
+
+
+def test_a_budget_of_two_processes_is_one_budget(server: Valkey, look: Any) -> None:
+    """Together they get what it pays for, and all of it while one of them is killed at work."""
+    with workers(server.uri) as (one, other):
+        for worker in (one, other):
+            worker.begin("hammer", 4, costs(nano=10**8), 60)
+        assert one.end() + other.end() == 50
+        (month, day) = (look.hgetall(f"{PREFIX}{limit.key}") for limit in PLANS[4].limits)
+        assert (month["c"], day["c"]) == (str(5 * 10**9), str(5 * 10**9))
+        assert month["i"] == str(index_of("month", time.time()))
+        assert day["i"] == str(index_of("day", time.time()))
+
+
+def test_a_budget_is_settled_and_looked_at(server: Valkey, look: Any) -> None:
+    """With what the request cost; the look leaves no trace, and says when it starts over."""
+
+    async def story(store: RedisStore) -> None:
+        limits = plan_of(budget=Budget(usd=Decimal(5), per="day"), max_concurrency=3).limits
+        hold = (await store.take(limits, costs(nano=4 * 10**9))).hold
+        refused = (await store.take(limits, costs(nano=2 * 10**9))).refused
+        assert hold is not None
+        assert refused is not None
+        until_s = 86_400 - time.time() % 86_400
+        assert refused.wait_s == pytest.approx(until_s, abs=5)
+        hold.settle(costs(nano=10**9))
+        await settled(store)
+        before = {key: dump(look, key) for key in look.keys("*")}
+        found = {s.limit.name: s.left for s in await store.look(limits)}
+        assert found == {"budget": 4 * 10**9, "concurrency": 3}
+        assert {key: dump(look, key) for key in look.keys("*")} == before
+        ttl = look.ttl(f"{PREFIX}{limits[0].key}")
+        assert 86_400 < ttl <= 2 * 86_400 + 30
+
+    with_store(server, story)
+
+
+def test_a_budget_that_began_anew_is_not_corrected_for_the_last_one(
+    server: Valkey, look: Any
+) -> None:
+    """Neither by a refund nor by a debt of a request from before; one that expired gives back."""
+
+    async def story(store: RedisStore) -> None:
+        limits = plan_of(budget=Budget(usd=Decimal(5), per="month")).limits
+        holds = [(await store.take(limits, costs(nano=10**9))).hold for _ in range(2)]
+        key = f"{PREFIX}{limits[0].key}"
+        index = int(look.hget(key, "i"))
+        for hold in holds:
+            assert hold is not None
+            look.hset(key, hold.id, f"{index - 1}:{10**9}")
+        for hold, spent in zip(holds, (3 * 10**9, 0), strict=True):
+            assert hold is not None
+            hold.settle(costs(nano=spent))
+        await settled(store)
+        assert [s.left for s in await store.look(limits)] == [3 * 10**9]
+
+    with_store(server, story)
 
 
 @pytest.mark.slow

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import parse
 
 from radgateway.inbound.limit_set import (
+    BUDGET,
     CONCURRENCY,
     KINDS,
     MONEY,
@@ -15,6 +18,7 @@ from radgateway.inbound.limit_set import (
     OUTPUT_TOKENS,
     REQUESTS,
     TOKENS,
+    Budget,
     LimitSet,
     Rate,
     check_rates,
@@ -105,4 +109,24 @@ def test_a_bound_on_concurrency_is_a_number_of_requests(most: int) -> None:
 
 def test_the_metric_knows_every_kind() -> None:
     """The reasons of the counter are the kinds of limit, enforced and in shadow."""
-    assert set(LIMITED) == {*KINDS, *(f"shadow_{kind}" for kind in KINDS)}
+    names = (*KINDS, BUDGET)
+    assert set(LIMITED) == {*names, *(f"shadow_{name}" for name in names)}
+
+
+def test_a_budget_is_beside_the_limits_of_money() -> None:
+    """For a month unless it says a day, exact to the billionth, and told apart by its words."""
+    rates = rates_of(LimitSet(money=("5/day",), budget=Budget(usd=Decimal("50.5"))))
+    assert [(rate.kind, rate.amount, rate.period) for rate in rates] == [
+        (MONEY, 5 * NANO, None),
+        (MONEY, 50_500_000_000, "month"),
+    ]
+    assert [rate.text for rate in rates] == ["5 USD per day", "50.5 USD per calendar month"]
+    (rate,) = rates_of(LimitSet(budget=Budget(usd=Decimal("1e-9"), per="day")))
+    assert (rate.amount, rate.period) == (1, "day")
+
+
+@pytest.mark.parametrize("usd", ["0", "-1", "1000001"])
+def test_a_budget_is_some_money(usd: str) -> None:
+    """None would refuse everything, and too much could not be counted exactly."""
+    with pytest.raises(ValueError, match=r"^usd must be over 0"):
+        Budget(usd=Decimal(usd))

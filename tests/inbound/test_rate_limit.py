@@ -18,6 +18,7 @@ from radgateway.inbound.limit_set import LimitSet
 from radgateway.inbound.limit_storage import BoundedMemoryStorage
 from radgateway.inbound.rate_limit import RateLimiter
 from radgateway.inbound.request_context import RequestContextMiddleware
+from radgateway.usage.prices import Price
 
 
 class Clock:
@@ -381,7 +382,7 @@ def served(app: ASGIApp, *, usage: Usage | None = None, answer: int = 200) -> AS
     async def router(scope: Any, receive: Any, send: Any) -> None:
         exchange = exchange_of(scope)
         assert exchange is not None
-        attempt = exchange.begin_attempt("p", "m", (Decimal(1), Decimal(2)))
+        attempt = exchange.begin_attempt("p", "m", Price(Decimal(1), Decimal(2)))
         attempt.status, attempt.usage = answer, usage
         attempt.first_byte = 0.1
         await app(scope, receive, send)

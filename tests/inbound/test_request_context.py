@@ -98,3 +98,10 @@ def test_an_app_that_answers_nothing_counts_as_a_failure() -> None:
     _, record = ended(silent)
     assert record.reported_status == 500
     assert record.outcome == "upstream_error"
+
+
+@pytest.mark.parametrize("given", ["sk-proj-0123456789abcdef", "AKIA0123456789ABCDEF"])
+def test_a_key_in_place_of_an_id_is_replaced(given: str) -> None:
+    """An id goes into logs, spans and rows, and on to the provider: no place for a secret."""
+    assert accepted_id(given.encode()) is None
+    assert accepted_id(b"task-scheduler-0123456789") == "task-scheduler-0123456789"

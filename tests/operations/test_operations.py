@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from drive import Answer, drive, http_scope
+from serving import serving
 from virtual_time import run_virtual
 
 from radgateway import create_gateway
@@ -19,6 +23,9 @@ CONFIG: dict[str, Any] = {
     "storage": {"usage": "memory://"},
     "telemetry": {"metrics": True},
 }
+
+STORAGES = ["memory://", "sqlite:///{}/usage.db"]
+"""Where usage may go; `{}` is a folder for it."""
 
 
 async def get(gateway: Gateway, path: str, key: str = "", **options: Any) -> Answer:
@@ -79,7 +86,7 @@ def test_readiness_turns_before_work_is_refused() -> None:
     run_virtual(story())
 
 
-@pytest.mark.parametrize("name", ["config", "usage", "traces", "providers"])
+@pytest.mark.parametrize("name", ["config", "usage", "traces", "providers", "slo"])
 def test_management_needs_an_admin_key(name: str) -> None:
     """Nothing for strangers, nothing for callers, and nothing at all where no admin key is set."""
 
@@ -126,6 +133,39 @@ def test_management_shows_what_happened_in_the_originals_shapes() -> None:
         providers = json.loads((await get(gateway, "/v0/management/providers", "key-admin")).body)
         assert providers["data"][0]["circuitState"] == "closed"
         await gateway.aclose()
+
+    asyncio.run(story())
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_row_is_visible_within_two_seconds_of_its_answer(storage: str, tmp_path: Path) -> None:
+    """In rows, sums, traces and the error budget of a gateway that serves others meanwhile."""
+    gateway = create_gateway(CONFIG | {"keys": [], "storage": {"usage": storage.format(tmp_path)}})
+
+    async def story() -> None:
+        async with serving(gateway) as url, httpx.AsyncClient(base_url=url) as client:
+            admin = {"x-api-key": "key-admin"}
+            for number in range(20):
+                mine = {"x-request-id": f"asked-{number}"}
+                body = {"model": "m", "messages": []}
+                answer = await client.post("/v1/chat/completions", json=body, headers=mine)
+                assert answer.status_code == 200
+                answered = time.monotonic()
+                seen: dict[str, Any] = {"total": 0}
+                while seen["total"] == 0:
+                    assert time.monotonic() - answered < 2
+                    query = {"request_id": f"asked-{number}"}
+                    got = await client.get("/v0/management/usage", params=query, headers=admin)
+                    seen = got.json()
+                assert seen["data"][0]["requestId"] == f"asked-{number}"
+                assert seen["nextCursor"] is None
+            sums = await client.get("/v0/management/usage?group_by=model", headers=admin)
+            assert sums.json()["sum"]["requests"] == 20
+            traces = await client.get("/v0/management/traces?limit=500", headers=admin)
+            assert traces.json()["total"] == 60
+            slo = (await client.get("/v0/management/slo", headers=admin)).json()
+            assert slo["data"][0]["windows"]["5m"]["valid"] == 20
 
     asyncio.run(story())
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from radgateway.asgi import StreamBroken
 from radgateway.dialects.base import Event
+from radgateway.dialects.usage import gathered
 from radgateway.exchange import ATTEMPT_KEY, KEY, Attempt, Exchange
 from radgateway.provider.mock import Fault, FaultPlan, MockConfig, MockProvider
 from radgateway.provider.mock_media import MP3_FRAME, PNG
@@ -433,8 +434,14 @@ def test_dialects_read_the_usage(path: str, stream: bool) -> None:
     answer = asyncio.run(call(mock(), path, payload, query="alt=sse" if gemini else ""))
     dialect = dialect_of_path(path)
     found = events_of(answer.body) if (stream or gemini) else [json.loads(answer.body)]
-    reported = [u for e in found if e != "[DONE]" and (u := dialect.usage_of(e)) is not None]
-    assert reported[-1].output_tokens == (18 if path == CHAT else 10)
+    reported: dict[str, Any] | None = None
+    for each in found:
+        if isinstance(counts := dialect.counts_of(each), dict):
+            reported = gathered(reported, counts)
+    assert reported is not None
+    usage = dialect.usage(reported)
+    assert usage is not None
+    assert usage.output_tokens == (18 if path == CHAT else 10)
     if stream and not gemini:
         assert dialect.judge(found[0]) is Event.PREAMBLE
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -318,3 +319,111 @@ def test_safety_ratings_of_the_prompt_are_no_end() -> None:
 def test_one_of_several_images_is_not_the_end() -> None:
     """The second may still come, or be lost."""
     assert OpenAI().judge({"type": "image_generation.completed"}) is Event.FINISH
+
+
+RESPONSES = [
+    *RESPONSES_PREAMBLE,
+    event(TEXT),
+    event(
+        {
+            "type": "response.incomplete",
+            "response": {"usage": {"input_tokens": 3, "output_tokens": 5}, "user": None},
+        }
+    ),
+]
+MESSAGES = [
+    event(
+        {
+            "type": "message_start",
+            "message": {"usage": {"input_tokens": 4, "output_tokens": 1}, "content": []},
+        }
+    ),
+    event(DELTA),
+    event({"type": "message_delta", "usage": {"output_tokens": 7}, "delta": {}}),
+    event({"type": "message_stop"}),
+]
+PARTS = [
+    event({**PART, "usageMetadata": {"promptTokenCount": 2, "candidatesTokenCount": n}})
+    for n in (1, 4, 9)
+]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "events"),
+    [
+        (OpenAIChat(), CHAT),
+        (OpenAIResponses(), RESPONSES),
+        (AnthropicMessages(), MESSAGES),
+        (Gemini(), PARTS),
+    ],
+)
+@given(data=st.data(), cuts=st.lists(st.integers(0, 1200), max_size=8))
+def test_a_stream_cut_anywhere_keeps_what_was_reported(
+    dialect: Any, events: list[bytes], data: st.DataObject, cuts: list[int]
+) -> None:
+    """Whatever has come whole of a report counts, though its event has no end yet."""
+    whole = b"".join(events)
+    upto = data.draw(st.integers(0, len(whole)), label="upto")
+    reply = Reply(dialect, SSE, stream=True, hide_usage=False)
+    for part in split(whole[:upto], cuts):
+        reply.feed(part, last=False)
+    reply.close()
+    expected = Usage()
+    at = 0
+    for each in events:
+        payload = each.removeprefix(b"data: ").partition(b"data: ")[2] or each[6:]
+        found = re.search(rb'"usage(Metadata)?": ({[^{}]*})', payload)
+        if found is not None:
+            end = at + each.index(found[0]) + len(found[0])
+            counts = dialect.counts_of(json.loads(payload))
+            # Short of its last bytes an event has no reading; from the end of its report on it has.
+            if end <= upto:
+                after = dialect.usage(counts)
+                expected = Usage(
+                    after.input_tokens if after.input_tokens is not None else expected.input_tokens,
+                    after.output_tokens,
+                )
+        at += len(each)
+    assert (reply.usage or Usage()) == expected
+
+
+@given(st.data())
+def test_a_whole_answer_cut_after_its_usage_keeps_it(data: st.DataObject) -> None:
+    """And an object of that name inside of the answer is not taken for it."""
+    inner = {"type": "tool_use", "input": {"usage": {"input_tokens": 1, "output_tokens": 1}}}
+    answer = {
+        "content": [inner],
+        "usage": {"input_tokens": 30, "output_tokens": 9},
+        "stop_reason": "end_turn",
+    }
+    body = json.dumps(answer).encode()
+    upto = data.draw(st.integers(0, len(body)))
+    reply = Reply(AnthropicMessages(), JSON, stream=False, hide_usage=False)
+    reply.feed(body[:upto], last=False)
+    reply.close()
+    told = upto >= body.index(b', "stop_reason"')
+    assert reply.usage == (Usage(30, 9) if told else None)
+
+
+def test_geminis_json_array_keeps_its_running_total_before_a_picture() -> None:
+    """A part too large to look at, in which the stream breaks off, takes nothing back."""
+    reply = Reply(Gemini(), JSON, stream=True, hide_usage=False)
+    reply.feed(
+        b'[{"usageMetadata": {"promptTokenCount": 2, "candidatesTokenCount": 3}},', last=False
+    )
+    for _ in range(5):
+        reply.feed(b'{"data": "' + b"x" * 9_000, last=False)
+    reply.close()
+    assert reply.usage == Usage(2, 3)
+
+
+@given(cuts=st.lists(st.integers(0, 1200), max_size=30), crlf=st.booleans())
+def test_events_are_counted_however_they_come(cuts: list[int], crlf: bool) -> None:
+    """They are what a broken stream's length is estimated by, where they are about text."""
+    events = [e.replace(b"\n", b"\r\n") if crlf else e for e in CHAT]
+    reply = Reply(OpenAIChat(), SSE, stream=True, hide_usage=False)
+    read(reply, split(b"".join(events), cuts))
+    assert reply.parts == len(CHAT)
+    assert reply.told
+    assert not Reply(OpenAI(), SSE, stream=True, hide_usage=False).told
+    assert not Reply(OpenAIChat(), JSON, stream=False, hide_usage=False).told

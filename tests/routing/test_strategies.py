@@ -14,6 +14,7 @@ from radgateway.routing import strategies
 from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate
 from radgateway.routing.session import session_key
+from radgateway.usage.prices import Price
 
 A, B, C = Candidate("a", "m", 80), Candidate("b", "m", 20), Candidate("c", "m", 20)
 
@@ -56,8 +57,8 @@ def test_weighted_gives_each_its_share() -> None:
 
 def test_least_cost_puts_the_unknown_price_last() -> None:
     """A price nobody stated is not free."""
-    cheap = Candidate("cheap", price=(Decimal("0.1"), Decimal("0.4")))
-    dear = Candidate("dear", price=(Decimal(3), Decimal(15)))
+    cheap = Candidate("cheap", price=Price(Decimal("0.1"), Decimal("0.4")))
+    dear = Candidate("dear", price=Price(Decimal(3), Decimal(15)))
     assert order("least_cost", [A, dear, cheap]) == ["cheap", "dear", "a"]
 
 

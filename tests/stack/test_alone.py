@@ -203,7 +203,7 @@ def rows_in(database: Path) -> int:
     """How many requests a ledger holds; none while it is being made."""
     with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
         try:
-            (count,) = connection.execute("SELECT count(*) FROM requests").fetchone()
+            (count,) = connection.execute("SELECT count(*) FROM radgateway_requests").fetchone()
         except sqlite3.OperationalError:
             return 0
         return int(count)

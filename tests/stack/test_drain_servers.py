@@ -163,7 +163,7 @@ def rows(directory: Path) -> dict[str, list[tuple[Any, ...]]]:
     found: dict[str, list[tuple[Any, ...]]] = {}
     with closing(sqlite3.connect(directory / "usage.db")) as database:
         for model, *rest in database.execute(
-            "SELECT model, outcome, status, interrupted, error_code FROM requests"
+            "SELECT model, outcome, status, interrupted, error_code FROM radgateway_requests"
         ):
             found.setdefault(model, []).append(tuple(rest))
     return found

@@ -1,4 +1,4 @@
-"""A gateway killed with a thousand streams in flight has lost no row of what it answered."""
+"""A gateway killed with a thousand streams in flight, ten times, has lost no row it answered."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ import json
 import resource
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
+import psycopg
 import pytest
 from processes import Process, started
+
+from radgateway.chaos.postgres import postgres_server
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 STREAMS = 1000
-KILLS = 2
+KILLS = 10
 CONFIG = """
 keys: [{name: k, secret: key-1}]
 providers:
   mock: {kind: mock, latency_ms: 400, tokens_per_s: 50}
 models:
   m: {candidates: [{provider: mock}]}
-storage: {usage: "sqlite:///usage.db"}
+storage: {usage: "USAGE", journal: usage.journal}
 """
 BODY = json.dumps(
     {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
@@ -92,15 +97,44 @@ async def killed(process: Process, callers: Callers) -> None:
         await running
 
 
-def rows_of(file: Path) -> list[tuple[str, str]]:
-    """The ids and outcomes of all rows."""
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as connection:
-        return list(connection.execute("SELECT request_id, outcome FROM requests"))
+Rows = list[tuple[str, str]]
+"""Ids and outcomes."""
 
 
-def test_what_was_answered_is_in_the_ledger_once(tmp_path: Path) -> None:
-    """After each kill and restart: a row for every stream that a caller got whole, and no two."""
-    (tmp_path / "gateway.yaml").write_text(CONFIG)
+class Ledger(NamedTuple):
+    """Where usage is kept, and how it is looked at from outside."""
+
+    address: str
+    query: Callable[[str], Rows]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """Each database there may be."""
+    if request.param == "sqlite":
+        file = tmp_path / "usage.db"
+
+        def in_file(sql: str) -> Rows:
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as reader:
+                return list(reader.execute(sql))
+
+        yield Ledger("sqlite:///usage.db", in_file)
+        return
+    with postgres_server() as server:
+
+        def in_server(sql: str) -> Rows:
+            with psycopg.connect(server.dsn) as reader:
+                return reader.execute(sql).fetchall()
+
+        yield Ledger(server.dsn, in_server)
+
+
+def test_what_was_answered_is_in_the_ledger_once(tmp_path: Path, ledger: Ledger) -> None:
+    """After all kills and restarts: a row for every stream that a caller got whole, and no two.
+
+    The roll-ups have counted each of them, once, too.
+    """
+    (tmp_path / "gateway.yaml").write_text(CONFIG.replace("USAGE", ledger.address))
     serve = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
     answered: set[str] = set()
     for kill in range(KILLS):
@@ -115,14 +149,18 @@ def test_what_was_answered_is_in_the_ledger_once(tmp_path: Path) -> None:
         process.wait_for("Application startup complete")
         until = time.monotonic() + 20
         while True:
-            rows = rows_of(tmp_path / "usage.db")
+            rows = ledger.query("SELECT request_id, outcome FROM radgateway_requests")
             if answered <= {request_id for request_id, _ in rows} or time.monotonic() > until:
                 break
             time.sleep(0.1)
         assert process.end() == 0
+    rows = ledger.query("SELECT request_id, outcome FROM radgateway_requests")
     ids = [request_id for request_id, _ in rows]
     assert answered - set(ids) == set()
     assert len(ids) == len(set(ids))
     assert len(answered) >= KILLS * STREAMS // 2
     assert {outcome for request_id, outcome in rows if request_id in answered} == {"success"}
-    assert not list((tmp_path / "usage.db.journal").iterdir())
+    for table in ("radgateway_hourly", "radgateway_daily"):
+        counted = ledger.query(f"SELECT outcome, sum(requests) FROM {table} GROUP BY outcome")
+        assert dict(counted) == Counter(outcome for _, outcome in rows)
+    assert not list((tmp_path / "usage.journal").iterdir())

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 import time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,13 @@ from processes import Process, started
 from valkey_server import Valkey, running_valkey
 
 from radgateway import create_gateway
+from radgateway.assembly import prices
 from radgateway.assembly.limits import limit_book
 from radgateway.assembly.providers import model_table
 from radgateway.config import load_config
 from radgateway.gateway import Gateway
+from radgateway.inbound.limit_estimate import Estimate
+from radgateway.usage.price_book import NoPrices
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = "/v1/chat/completions"
@@ -127,10 +129,12 @@ def test_money_is_reserved_for_whoever_will_serve() -> None:
         {"provider": "slow", "price": {"input": 1, "output": 100}},
     ]
     config = load_config(CONFIG | {"models": {"m": {"candidates": candidates}, "f": FREE}}, {})
-    price_of = limit_book(config, model_table(config)).price_of
-    assert price_of is not None
-    assert price_of("m") == (Decimal(2), Decimal(100))
-    assert (price_of("f"), price_of("unknown")) == (None, None)
+    prices_of = limit_book(config, model_table(config)).prices_of
+    assert prices_of is not None
+    for read, written, enough in ((1000, 0, 2000), (0, 1000, 100_000)):
+        estimate = Estimate("m", 0, read, written, prices_of("m"))
+        assert estimate.nano_usd == enough * 1000
+    assert (prices_of("f"), prices_of("unknown")) == ([], [])
 
 
 def test_limits_of_models_and_of_all_hold_for_every_caller() -> None:
@@ -227,11 +231,12 @@ def test_memory_and_several_replicas_is_said_aloud(caplog: pytest.LogCaptureFixt
 
 def test_money_without_a_price_is_said_aloud() -> None:
     """What has no price is not counted, and whoever sets a limit on money should know."""
-    config = load_config(with_limits(money_limits=["1/day"]), {})
-    (notice,) = [notice for notice in config.notices if "no price" in notice]
-    assert "models.s" in notice
-    assert "slow" in notice
-    assert not any("no price" in notice for notice in load_config(CONFIG, {}).notices)
+    for limits in ({"money_limits": ["1/day"]}, {"budget": {"usd": 1, "per": "day"}}):
+        config = load_config(with_limits(**limits), {})
+        (notice,) = prices.notices(config, NoPrices())
+        assert "models.s" in notice
+        assert "slow" in notice
+    assert list(prices.notices(load_config(CONFIG, {}), NoPrices())) == []
 
 
 @pytest.mark.servers

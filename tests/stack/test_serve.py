@@ -75,7 +75,7 @@ environment: local
 keys: [{name: k, secret: key-1}]
 admin_keys: [{name: ops, secret: key-admin}]
 providers:
-  slow: {kind: mock, latency_ms: 500, tokens_per_s: 4}
+  slow: {kind: mock, latency_ms: 500, tokens_per_s: 2.5}
   fast: {kind: mock}
 models:
   slow: {candidates: [{provider: slow}]}
@@ -134,7 +134,7 @@ def test_a_signal_lets_what_is_in_flight_finish(tmp_path: Path, number: int) -> 
 def test_a_stream_longer_than_the_drain_does_not_keep_the_process(tmp_path: Path) -> None:
     """The limits of the drain are kept, and its usage row with them."""
     short = SLOW + "server: {drain_timeout_s: 0.5, stream_drain_timeout_s: 0.5}\n"
-    (tmp_path / "gateway.yaml").write_text(short.replace("tokens_per_s: 4", "tokens_per_s: 0.2"))
+    (tmp_path / "gateway.yaml").write_text(short.replace("tokens_per_s: 2.5", "tokens_per_s: 0.2"))
     arguments = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
     with started(arguments, tmp_path) as process:
         url = address(process)

@@ -24,7 +24,8 @@ def test_two_minutes_of_callers_that_leave_leave_nothing_behind(tmp_path: Path) 
     assert figures.endings["left"] > 1_000
     assert figures.upstream_streams_cut > 500  # whoever left, was left at the provider too
     assert figures.in_flight_after == 0
-    assert figures.tasks_after <= figures.tasks_before + 4
+    # The loops beside the requests: lag, dependencies, usage and its retention, the server itself.
+    assert figures.tasks_after <= figures.tasks_before + 5
     assert figures.usage_rows == figures.requests
     assert figures.rss_end_mb - figures.rss_warm_mb < _GROWTH_BAR_MB, figures
 

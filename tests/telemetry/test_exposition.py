@@ -48,6 +48,30 @@ def test_openmetrics_is_negotiated() -> None:
     assert len(list(parse(answer.body.decode()))) > 10
 
 
+def test_exemplars_are_for_who_asks_for_openmetrics() -> None:
+    """The text format has no word for them; the trace's id stands beside its bucket."""
+    instruments = with_series(1)
+    text, openmetrics = render(instruments.registry), render(instruments.registry, True)
+    assert b"trace_id" not in text
+    parse: Any = openmetrics_parser.text_string_to_metric_families
+    (exemplar,) = [
+        (sample.labels["le"], sample.exemplar.labels, sample.exemplar.value)
+        for family in parse(openmetrics.decode())
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert exemplar == ("1.0", {"trace_id": "0af7651916cd43dd" * 2}, 1.0)
+
+
+def test_the_memory_limit_is_read_with_each_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may be given more while it runs."""
+    instruments = Instruments()
+    monkeypatch.setattr("radgateway.telemetry.instruments.memory_limit_bytes", lambda: 12345)
+    scope = http_scope("/metrics", method="GET")
+    answer = asyncio.run(drive(MetricsEndpoint(instruments), scope))
+    assert b"rad_gateway_memory_limit_bytes 12345.0" in answer.body
+
+
 @pytest.mark.parametrize("accept", ["", "*/*", "application/openmetrics-text;version=x.y", ";,="])
 def test_any_accept_header_gets_metrics(accept: str) -> None:
     """Nonsense in the header is no error."""
@@ -94,18 +118,24 @@ def with_series(providers: int) -> Instruments:
     names = frozenset(f"p{index}" for index in range(providers))
     instruments = Instruments(labels=LabelSets(providers=names))
     for name in names:
-        instruments.provider_latency(name).observe(1.0)
+        instruments.provider_latency(name).observe(1.0, {"trace_id": "0af7651916cd43dd" * 2})
     return instruments
 
 
-def test_a_scrape_of_5000_series_stalls_the_loop_for_less_than_5_ms() -> None:
-    """Not once while it is rendered, though that takes ten times as long.
+OPENMETRICS = [("accept", "application/openmetrics-text;version=1.0.0")]
+
+
+@pytest.mark.parametrize("headers", [[], OPENMETRICS], ids=["text", "openmetrics"])
+def test_a_scrape_of_5000_series_stalls_the_loop_for_less_than_5_ms(
+    headers: list[tuple[str, str]],
+) -> None:
+    """Not once while it is rendered, though that takes ten times as long, exemplars and all.
 
     What else runs on the machine only ever adds to a stall, so of several scrapes the one with the
     shortest shows what is the rendering's own.
     """
     endpoint = MetricsEndpoint(with_series(125))
-    scope = http_scope("/metrics", method="GET")
+    scope = http_scope("/metrics", method="GET", headers=headers)
 
     async def longest_stall_s() -> float:
         scrape = asyncio.create_task(drive(endpoint, scope))
@@ -171,7 +201,7 @@ made = Instruments(labels=LabelSets(providers=frozenset({"a"})), version="1")
 n = int(sys.argv[1])
 made.requests("/v1/chat/completions", "POST", "200").inc(n)
 for _ in range(n):
-    made.request_duration("/v1/chat/completions").observe(0.7)
+    made.request_duration("/v1/chat/completions").observe(0.7, {"trace_id": "ab" * 16})
 made.active_connections.set(n)
 made.event_loop_lag.set(n)
 made.breaker_changed("a", "open" if n == 3 else "closed")
@@ -238,6 +268,8 @@ def test_two_workers_are_one_in_a_scrape(tmp_path: Path) -> None:
             assert worker.stdout.readline() == "ready\n"
         found = read()
         assert found[requests] == 5
+        limit = found["rad_gateway_memory_limit_bytes", ()]
+        assert 0 < limit <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         assert found["rad_gateway_request_duration_seconds_count", (route,)] == 5
         bucket = "rad_gateway_request_duration_seconds_bucket"
         assert found[bucket, (("le", "0.75"), route)] == 5

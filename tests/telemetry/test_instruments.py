@@ -54,6 +54,31 @@ def test_what_is_known_starts_at_zero() -> None:
     assert value(made, "rad_gateway_auth_failures_total", reason="invalid_api_key") == 0
     assert value(made, "rad_gateway_circuit_breaker_open", provider="openai") == 0
     assert value(made, "rad_gateway_provider_healthy", provider="openai") == 1
+    assert value(made, "rad_gateway_responses_interrupted_total", route=route["route"]) == 0
+    assert (value(made, "rad_gateway_memory_limit_bytes") or 0) > 0
+
+
+def test_candidates_start_at_zero_within_a_bound() -> None:
+    """A first error is an increase; however many there are, room is left for other statuses."""
+    few = LabelSets(
+        providers=frozenset({"p"}), models=frozenset({"m"}), candidates=frozenset({("p", "m")})
+    )
+    labels = {"provider": "p", "model": "m"}
+    made = Instruments(labels=few)
+    assert value(made, "rad_gateway_provider_requests_total", status="503", **labels) == 0
+    assert value(made, "rad_gateway_provider_tokens_total", type="input", **labels) == 0
+    assert value(made, "rad_gateway_cost_usd_total", **labels) == 0
+    names = frozenset(f"m{number}" for number in range(3_000))
+    many = LabelSets(
+        providers=frozenset({"p"}),
+        models=names,
+        candidates=frozenset(("p", name) for name in names),
+        api_key_names=names,
+    )
+    made = Instruments(labels=many)
+    text = generate_latest(made.registry).decode()
+    for name in ("provider_requests_total", "key_requests_total"):
+        assert 0 < text.count(f"rad_gateway_{name}{{") <= SERIES_LIMIT // 4
 
 
 def test_unknown_label_values_become_other() -> None:

@@ -12,20 +12,22 @@ from typing import Any
 
 import pytest
 import structlog
+from logging_state import logging_put_back
 
 from radgateway.asgi import StreamBroken
 from radgateway.exchange import Exchange, current_exchange
 from radgateway.telemetry.logs import LineFormat, Logging, configure_logging, level_of, timestamp
-
-LOGGERS = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "httpx2")
+from radgateway.usage import sql_log
 
 
 class Captured:
     """Logging directed to a buffer."""
 
-    def __init__(self, level: str) -> None:
+    def __init__(self, level: str, *, statements: bool = False) -> None:
         self._stream = io.BytesIO()
-        self.logging: Logging = configure_logging(level, "staging", "abc123", self._stream)
+        self.logging: Logging = configure_logging(
+            level, "staging", "abc123", self._stream, statements=statements
+        )
 
     def lines(self) -> list[dict[str, Any]]:
         """Everything logged, after a flush."""
@@ -36,18 +38,8 @@ class Captured:
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """Leave the process's logging as it was."""
-    names = [*LOGGERS, "httpcore2"]
-    before = [
-        (logger, logger.handlers[:], logger.level, logger.propagate)
-        for logger in map(logging.getLogger, names)
-    ]
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    for logger, handlers, level, propagate in before:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
+    with logging_put_back():
+        yield
 
 
 def test_a_structlog_line_has_the_schema() -> None:
@@ -73,6 +65,15 @@ def test_a_stdlib_line_has_the_schema() -> None:
     (line,) = captured.lines()
     assert (line["level"], line["message"]) == ("warning", "slow: 12 ms")
     assert line["fields"] == {"logger": "somebody.else", "shard": 3}
+
+
+def test_an_extra_can_not_replace_what_a_line_is() -> None:
+    """Whatever a library calls its fields, the level stays a level and the logger its name."""
+    captured = Captured("info")
+    logging.getLogger("x").warning("m", extra={"level": 3, "logger": "y", "note": 1})
+    (line,) = captured.lines()
+    assert line["level"] == "warning"
+    assert line["fields"] == {"logger": "x", "note": 1}
 
 
 def test_lines_within_a_request_carry_its_ids() -> None:
@@ -172,11 +173,57 @@ def test_empty_ids_and_fields_are_left_out() -> None:
     assert sorted(line) == ["@timestamp", "environment", "level", "message", "service", "version"]
 
 
-def test_importing_configures_nothing() -> None:
-    """A host's own logging is left alone until it asks."""
-    script = (
-        "import logging, structlog, radgateway, radgateway.telemetry.logs,"
-        "radgateway.telemetry.request_log\n"
-        "assert not logging.getLogger().handlers and not structlog.is_configured()"
-    )
-    assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == 0
+EMBEDDED = """
+import asyncio, logging, structlog
+import radgateway, radgateway.telemetry.logs, radgateway.assembly.log_lines
+
+def state():
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    ours = [l for l in loggers if isinstance(l, logging.Logger)
+            and (l is loggers[0] or l.name.startswith(("radgateway", "uvicorn", "httpx")))]
+    return [(l.name, l.level, l.handlers, l.filters, l.propagate) for l in ours if
+            l.level or l.handlers or l.filters or not l.propagate], structlog.is_configured()
+
+before = state()
+async def serve():
+    gateway = radgateway.create_gateway({"keys": [{"name": "k", "secret": "key-1"}],
+        "providers": {"m": {"kind": "mock"}}, "models": {"m": {"candidates": [{"provider": "m"}]}},
+        "storage": {"usage": "memory://"}})
+    statuses = []
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+    async def send(message):
+        statuses.append(message.get("status"))
+    for path in ("/v1/chat/completions", "/health"):
+        await gateway({"type": "http", "method": "GET", "path": path, "headers": [],
+                       "query_string": b"", "root_path": ""}, receive, send)
+    await gateway.aclose()
+    return statuses
+assert asyncio.run(serve())[0] == 401
+assert before == ([("root", 30, [], [], True)], False), before
+assert state() == before, state()
+"""
+
+
+def test_the_library_configures_nothing() -> None:
+    """Imported, built, asked and closed in somebody's app, it leaves that one's logging alone."""
+    ran = subprocess.run([sys.executable, "-c", EMBEDDED], timeout=30, capture_output=True)
+    assert ran.returncode == 0, ran.stderr.decode()
+
+
+@pytest.mark.parametrize("level", ["info", "critical"])
+@pytest.mark.parametrize("name", ["radgateway.admin", "radgateway.audit"])
+def test_no_level_drops_the_audits_lines(level: str, name: str) -> None:
+    """An audit that can be turned off is none."""
+    captured = Captured(level)
+    logging.getLogger(name).info("radgateway.audit.test")
+    assert [line["message"] for line in captured.lines()] == ["radgateway.audit.test"]
+
+
+@pytest.mark.parametrize("statements", [True, False])
+def test_statements_show_where_they_are_asked_for(statements: bool) -> None:
+    """A level alone does not do it: who sets production to DEBUG gets none."""
+    captured = Captured("debug", statements=statements)
+    assert sql_log.wanted() is statements
+    sql_log.say("SELECT\n    1")
+    assert [line["fields"]["statement"] for line in captured.lines()] == ["SELECT 1"] * statements

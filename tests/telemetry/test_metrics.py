@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from drive import drive, http_scope
+from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -208,6 +209,90 @@ def test_key_names_are_silent_unless_configured() -> None:
 
     made = measured(fill, labels=LabelSets(providers=frozenset({"a"}), models=frozenset({"m"})))
     assert value(made, "tokens_consumed_total", model="m", api_key_name="") == 2
+    assert b"rad_gateway_key_requests_total{" not in generate_latest(made.registry)
+
+
+@pytest.mark.parametrize(("name", "label"), [("alice", "alice"), ("of-a-token", "other")])
+def test_requests_are_counted_by_key_and_outcome(name: str, label: str) -> None:
+    """Where names may show; one that is not configured, such as a token's subject, is `other`."""
+
+    def fill(exchange: Exchange, clock: Clock) -> None:
+        exchange.principal = Principal(name)
+
+    made = measured(fill)
+    assert value(made, "key_requests_total", api_key_name=label, outcome="success") == 1
+    assert value(made, "key_requests_total", api_key_name="alice", outcome="interrupted") == 0
+
+
+def test_a_request_without_a_key_is_nobodys() -> None:
+    """It is counted as refused for its credentials, and for no name."""
+
+    def fill(exchange: Exchange, clock: Clock) -> None:
+        exchange.error_code = "invalid_api_key"
+
+    made = measured(fill, status=401)
+    assert value(made, "auth_failures_total", reason="invalid_api_key") == 1
+    assert value(made, "key_requests_total", api_key_name="other", outcome="client_error") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "disconnected", "counted"),
+    [
+        (200, "idle_timeout", False, 1),
+        (200, None, False, 0),
+        (200, "idle_timeout", True, 0),
+        (502, "idle_timeout", False, 0),
+    ],
+    ids=["broken off", "whole", "the client left", "an error already"],
+)
+def test_answers_broken_off_are_counted_once(
+    status: int, reason: str | None, disconnected: bool, counted: int
+) -> None:
+    """Their status said that all was well; one whose status is an error is no second error."""
+
+    def fill(exchange: Exchange, clock: Clock) -> None:
+        exchange.interrupted, exchange.disconnected = reason, disconnected
+
+    assert value(measured(fill, status=status), "responses_interrupted_total", route=ROUTE) == (
+        counted
+    )
+
+
+def test_tokens_are_counted_by_kind() -> None:
+    """What is not known adds nothing, and every kind of a known candidate is there from 0."""
+
+    def fill(exchange: Exchange, clock: Clock) -> None:
+        attempt(exchange, "a", status=200, usage=Usage(12, 18, cached_tokens=10))
+
+    labels = LabelSets(
+        providers=frozenset({"a"}), models=frozenset({"m"}), candidates=frozenset({("a", "m")})
+    )
+    made = measured(fill, labels=labels)
+    assert {
+        kind: value(made, "provider_tokens_total", provider="a", model="m", type=kind)
+        for kind in ("input", "output", "cached_input", "reasoning_output")
+    } == {"input": 12, "output": 18, "cached_input": 10, "reasoning_output": 0}
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_durations_point_to_a_trace_where_there_is_one(sampled: bool) -> None:
+    """A trace that was not recorded leads nowhere, so its id is no exemplar."""
+
+    def fill(exchange: Exchange, clock: Clock) -> None:
+        exchange.trace_id, exchange.sampled, exchange.stream = "ab" * 16, sampled, True
+        attempt(exchange, "a", status=200)
+
+    made = measured(fill)
+    found = {
+        (sample.name, sample.exemplar.labels["trace_id"])
+        for family in made.registry.collect()
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    names = ("request_duration_seconds", "time_to_first_token_seconds", "provider_latency_seconds")
+    assert found == (
+        {(f"rad_gateway_{name}_bucket", "ab" * 16) for name in names} if sampled else set()
+    )
 
 
 def test_the_overhead_is_never_negative() -> None:

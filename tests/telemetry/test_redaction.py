@@ -41,6 +41,7 @@ SECRETS = [
     f"github_pat_{RANDOM[:22]}_{RANDOM}",
     *[f"{kind}_{mode}_{RANDOM}" for kind in ("sk", "rk") for mode in ("live", "test")],
     *[f"xox{kind}-1234567890-{RANDOM[:24]}" for kind in "bpaers"],
+    "st.63e03c4a97cb4a747186c71e.ed5b46a34c078a8f94e8228f4ab0ff97.4f7f38034811995997d72badf44b42ec",
     f"hf_{RANDOM[:34]}",
     f"gsk_{RANDOM}",
     f"rad-{RANDOM[:15]}-_{RANDOM[:15]}",

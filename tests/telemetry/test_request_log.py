@@ -120,12 +120,12 @@ def test_a_callers_model_name_is_no_way_to_write_secrets_or_lines() -> None:
 
 
 def test_no_other_name_a_caller_chose_is_either() -> None:
-    """Neither a wildcard's model, which the attempts have from the caller, nor the request's id."""
+    """A wildcard's model, which the attempts have from the caller."""
     secret = "sk-abcdefghijkl"
-    exchange = ended(model=secret, request_id=secret)
+    exchange = ended(model=secret)
     exchange.begin_attempt("a", secret + "\n" + "x" * 10_000, None).status = 200
     (line,) = logged(exchange)
-    assert line["request_id"] == line["fields"]["model"] == "[redacted]"
+    assert line["fields"]["model"] == "[redacted]"
     assert len(line["fields"]["attempts"][0]["model"]) < 300
     assert secret not in json.dumps(line)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from drive import drive, http_scope
 from opentelemetry.sdk.resources import Resource
+from otlp_receiver import Received, grpc_receiver, http_receiver
 
 from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
 from radgateway.telemetry.tracing import TracingMiddleware
@@ -25,42 +26,14 @@ async def answer_ok(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-@contextmanager
-def receiver() -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
-    """An OTLP/HTTP receiver on loopback: its port, and what it was sent."""
-    got: list[tuple[str, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            got.append((self.path, body))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_port, got
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
-
-
 @pytest.mark.servers
-def test_spans_reach_an_otlp_receiver() -> None:
-    """Over HTTP, at the path of the specification, with the service's name, flushed at the end."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    with receiver() as (port, got):
-        provider = build_tracer_provider(
-            "otlp", f"http://127.0.0.1:{port}", version="1.2", environment="test"
-        )
+@pytest.mark.parametrize("receiver", [http_receiver, grpc_receiver], ids=["http", "grpc"])
+def test_spans_reach_an_otlp_receiver(
+    receiver: Callable[[], AbstractContextManager[Received]],
+) -> None:
+    """Over either binding, with the service's name, all of them flushed at the end."""
+    with receiver() as received:
+        provider = build_tracer_provider("otlp", received.url, version="1.2", environment="test")
 
         async def run() -> bool:
             layer = TracingMiddleware(answer_ok, tracer_provider=provider)
@@ -69,15 +42,12 @@ def test_spans_reach_an_otlp_receiver() -> None:
             return await close_tracer_provider(provider)
 
         assert asyncio.run(run())
-    assert {path for path, _ in got} == {"/v1/traces"}
-    request = ExportTraceServiceRequest.FromString(got[0][1])
-    resource = {a.key: a.value.string_value for a in request.resource_spans[0].resource.attributes}
-    assert resource["service.name"] == "rad-gateway"
-    assert resource["service.version"] == "1.2"
-    assert resource["deployment.environment.name"] == "test"
-    spans = [s for scoped in request.resource_spans[0].scope_spans for s in scoped.spans]
-    assert [span.name for span in spans] == ["gateway_request"] * 3
-    assert request.resource_spans[0].scope_spans[0].scope.name == "radgateway"
+    assert set(received.paths) <= {"/v1/traces"}
+    assert received.resource["service.name"] == "rad-gateway"
+    assert received.resource["service.version"] == "1.2"
+    assert received.resource["deployment.environment.name"] == "test"
+    assert [span.name for span in received.spans] == ["gateway_request"] * 3
+    assert received.requests[0].resource_spans[0].scope_spans[0].scope.name == "radgateway"
 
 
 @pytest.mark.servers
@@ -103,15 +73,18 @@ def test_closing_ends_in_time_though_nobody_receives() -> None:
 
 
 def test_stdout_prints_spans(capsys: pytest.CaptureFixture[str]) -> None:
-    """For a look without any collector."""
+    """For a look without any collector: one JSON object a line, as the log lines beside it."""
     provider = build_tracer_provider("stdout")
 
     async def run() -> None:
-        await drive(TracingMiddleware(answer_ok, tracer_provider=provider), http_scope("/"))
+        layer = TracingMiddleware(answer_ok, tracer_provider=provider)
+        for _ in range(2):
+            await drive(layer, http_scope("/"))
         assert await close_tracer_provider(provider)
 
     asyncio.run(run())
-    assert '"name": "gateway_request"' in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["gateway_request"] * 2
 
 
 @pytest.mark.parametrize("endpoint", ["localhost:4317", "http://localhost:4317", "grpc://c:9"])

@@ -11,6 +11,7 @@ from radgateway.telemetry.traceparent import (
     new_span_id,
     new_trace_id,
     parse_traceparent,
+    parse_tracestate,
     traceparent_for,
 )
 
@@ -84,3 +85,27 @@ def test_what_is_written_can_be_read(sampled: bool) -> None:
 def test_without_a_trace_there_is_no_header() -> None:
     """A request outside of any trace sends none."""
     assert traceparent_for(Exchange("r"), new_span_id()) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["rojo=00f067aa0ba902b7"], "rojo=00f067aa0ba902b7"),
+        (["a=1 , b=2", "c@d=3"], "a=1,b=2,c@d=3"),
+        (["a=1,,b=2,"], "a=1,b=2"),
+        ([], ""),
+        ([""], ""),
+        (["a"], ""),
+        (["A=1"], ""),
+        (["a=1,a=2"], ""),
+        (["a=x=y"], ""),
+        (["a=\x7f"], ""),
+        (["a=" + "x" * 600], ""),
+        ([",".join(f"k{i}=1" for i in range(33))], ""),
+        (["v=sk-proj-0123456789abcdef"], ""),
+    ],
+)
+def test_the_state_is_taken_whole_or_not_at_all(values: list[str], expected: str) -> None:
+    """By its grammar, 32 members and 512 characters; nobody's key is passed around in it."""
+    headers = [(b"tracestate", value.encode("latin-1")) for value in values]
+    assert parse_tracestate([(b"x", b"a=1"), *headers]) == expected

@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from radgateway.exchange import HEDGE_LOST, Exchange, Usage, exchange_of, open_exchange
 from radgateway.surface import operation_of
+from radgateway.telemetry.genai_names import LATEST, GenAIProvider
 from radgateway.telemetry.tracing import TracingMiddleware
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -180,6 +181,120 @@ def test_the_strategys_attributes_are_there() -> None:
     assert {name: attributes[name] for name in expected} == expected
 
 
+def test_the_standards_attributes_stand_beside_them() -> None:
+    """HTTP's on both spans; tokens in generative AI's names on the attempt alone."""
+    recorder = Recorder()
+
+    def fill(exchange: Exchange) -> None:
+        exchange.model, exchange.stream, exchange.path = "fast", True, "/v1/chat/completions"
+        attempt = exchange.begin_attempt("vendor", "gpt-4o-mini", None)
+        attempt.status, attempt.first_byte = 200, attempt.started + 0.5
+        attempt.usage = Usage(12, 18, cached_tokens=10, cache_write_tokens=2, reasoning_tokens=4)
+
+    traced(
+        fill,
+        tracer_provider=recorder.provider,
+        providers={"vendor": GenAIProvider("groq", "api.groq.com", 443)},
+    )
+    root = dict(recorder.named("gateway_request").attributes or {})
+    execute = dict(recorder.named("provider_execute").attributes or {})
+    assert root["http.request.method"] == "POST"
+    assert root["http.response.status_code"] == execute["http.response.status_code"] == 200
+    assert root["url.path"] == root["http.route"] == "/v1/chat/completions"
+    assert {name for name in root if name.startswith("gen_ai.")} == {
+        "gen_ai.operation.name",
+        "gen_ai.request.model",
+    }
+    assert {name: value for name, value in execute.items() if name.startswith("gen_ai.")} == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "groq",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.request.stream": True,
+        "gen_ai.response.time_to_first_chunk": pytest.approx(0.5),
+        "gen_ai.usage.input_tokens": 12,
+        "gen_ai.usage.output_tokens": 18,
+        "gen_ai.usage.cache_read.input_tokens": 10,
+        "gen_ai.usage.cache_creation.input_tokens": 2,
+        "gen_ai.usage.reasoning.output_tokens": 4,
+    }
+    assert (execute["server.address"], execute["server.port"]) == ("api.groq.com", 443)
+
+
+def test_the_newest_names_are_for_who_asks() -> None:
+    """In the place of the others, never beside them."""
+    recorder = Recorder()
+
+    def fill(exchange: Exchange) -> None:
+        attempt = exchange.begin_attempt("vendor", "m", None)
+        attempt.status, attempt.usage = 200, Usage(12, 18, cache_write_tokens=2)
+
+    traced(fill, tracer_provider=recorder.provider, names=LATEST)
+    execute = dict(recorder.named("provider_execute").attributes or {})
+    assert execute["gen_ai.usage.cache_write.input_tokens"] == 2
+    assert "gen_ai.usage.cache_creation.input_tokens" not in execute
+
+
+def test_what_happened_on_the_way_is_an_event_at_its_time() -> None:
+    """Out of the queue, connected, the first byte and the end of a stream."""
+    recorder = Recorder()
+
+    def fill(exchange: Exchange) -> None:
+        start = exchange.started
+        exchange.queued_s, exchange.queued_until, exchange.stream = 0.25, start + 0.25, True
+        attempt = exchange.begin_attempt("a", "m", None)
+        attempt.started, attempt.connect_s = start + 0.3, 0.01
+        attempt.first_byte, attempt.ended = start + 0.5, start + 2.0
+        attempt.longest_gap_s = 0.75
+
+    traced(fill, tracer_provider=recorder.provider)
+    root, execute = recorder.named("gateway_request"), recorder.named("provider_execute")
+    assert root.start_time is not None
+
+    def shown(span: ReadableSpan) -> list[tuple[str, float, dict[str, Any]]]:
+        return [
+            (e.name, round((e.timestamp - root.start_time) / 1e9, 3), dict(e.attributes or {}))  # type: ignore[operator]
+            for e in span.events
+        ]
+
+    assert shown(root) == [("queue", 0.25, {"queue.duration_s": 0.25})]
+    assert shown(execute) == [
+        ("connect", 0.31, {"connect.duration_s": 0.01}),
+        ("first_byte", 0.5, {}),
+        ("stream_end", 2.0, {"stream.longest_gap_s": 0.75}),
+    ]
+
+
+def test_the_names_a_caller_chose_can_not_spoil_a_span() -> None:
+    """No secret in them, and nothing that could not be encoded, which would cost a whole batch."""
+    recorder = Recorder()
+
+    def fill(exchange: Exchange) -> None:
+        exchange.model = "\ud800 sk-proj-0123456789abcdef"
+        exchange.path, exchange.method = "/v1/sk-proj-0123456789abcdef", "BREW"
+        exchange.begin_attempt("a", exchange.model, None)
+
+    traced(fill, tracer_provider=recorder.provider)
+    for span in recorder.spans:
+        text = "".join(str(value) for value in (span.attributes or {}).values())
+        assert "0123456789abcdef" not in text
+        text.encode()
+    assert (recorder.named("gateway_request").attributes or {})["http.request.method"] == "_OTHER"
+
+
+@pytest.mark.parametrize("state", ["a=1,b@x=2", "", "broken"])
+def test_what_other_vendors_keep_of_a_trace_stays_with_it(state: str) -> None:
+    """On the spans as in the request to the provider; where it is not valid, nothing."""
+    recorder = Recorder()
+    _, exchange = traced(
+        headers=[("traceparent", f"00-{TRACE}-{SPAN}-00"), ("tracestate", state)],
+        tracer_provider=recorder.provider,
+    )
+    assert exchange.tracestate == ("" if state == "broken" else state)
+    span = recorder.named("gateway_request")
+    assert span.context is not None
+    assert span.context.trace_state.to_header() == exchange.tracestate
+
+
 def test_a_hedge_that_lost_is_no_error() -> None:
     """Its span says what it was and why it ended."""
     recorder = Recorder()
@@ -204,6 +319,8 @@ def test_a_hedge_that_lost_is_no_error() -> None:
         (200, "interrupted", "idle_timeout", StatusCode.ERROR, "idle_timeout"),
         (200, "disconnected", True, StatusCode.UNSET, "client_disconnected"),
         (200, "stream", True, StatusCode.UNSET, None),
+        (500, "stream", True, StatusCode.ERROR, "500"),
+        (502, "disconnected", True, StatusCode.UNSET, "client_disconnected"),
     ],
 )
 def test_the_status_of_a_request(
@@ -231,6 +348,35 @@ def test_a_caller_can_not_force_a_recording() -> None:
     assert answer.header("x-trace-id") == TRACE
 
 
+def test_a_caller_can_not_force_a_recording_by_its_trace_id_either() -> None:
+    """An id made to be below any ratio is drawn like all others: a tenth of them is recorded."""
+    recorder = Recorder()
+    low = f"{'a' * 16}{1:016x}"
+
+    async def run() -> None:
+        layer = TracingMiddleware(
+            respond, tracer_provider=recorder.provider, sampling_rate=0.1, rng=random.Random(3)
+        )
+        for _ in range(2000):
+            scope = http_scope("/", headers=[("traceparent", f"00-{low}-{SPAN}-01")])
+            await layer(scope, no_receive, no_send)
+
+    async def respond(scope: Any, receive: Any, send: Any) -> None:
+        return None
+
+    asyncio.run(run())
+    assert 150 < len(recorder.spans) < 250
+
+
+async def no_receive() -> Any:
+    """A client that is gone."""
+    return {"type": "http.disconnect"}
+
+
+async def no_send(message: Any) -> None:
+    """A client that does not listen."""
+
+
 def test_the_ratio_is_kept_and_agrees_with_opentelemetrys_sampler() -> None:
     """A tenth of the traces, the same that any service with this ratio keeps."""
     from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
@@ -246,12 +392,6 @@ def test_the_ratio_is_kept_and_agrees_with_opentelemetrys_sampler() -> None:
         for _ in range(2000):
             await layer(http_scope("/"), no_receive, no_send)
         return kept
-
-    async def no_receive() -> Any:
-        return {"type": "http.disconnect"}
-
-    async def no_send(message: Any) -> None:
-        return None
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal kept
@@ -311,6 +451,31 @@ def test_a_cancelled_request_has_its_span() -> None:
 
     asyncio.run(run())
     assert [span.name for span in recorder.spans] == ["gateway_request"]
+
+
+def test_an_answer_that_was_cancelled_midway_is_an_error() -> None:
+    """Whoever cancels it says no reason; that it is not whole is one."""
+    recorder = Recorder()
+
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def hangs(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            begun.set()
+            await asyncio.Event().wait()
+
+        layer = TracingMiddleware(hangs, tracer_provider=recorder.provider)
+        task = asyncio.create_task(drive(layer, http_scope("/")))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    span = recorder.named("gateway_request")
+    assert span.status.status_code is StatusCode.ERROR
+    assert (span.attributes or {})["error.type"] == "cancelled"
 
 
 def test_other_scopes_pass_as_they_are() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from radgateway.exchange import Exchange, Principal, Usage
@@ -85,7 +85,9 @@ def test_an_unknown_cost_is_null_and_a_known_one_text(tmp_path: Path) -> None:
     ledger.write([row(), known])
     ledger.close()
     with sqlite3.connect(tmp_path / "u.db") as connection:
-        found = connection.execute("SELECT cost_usd, typeof(cost_usd) FROM requests").fetchall()
+        found = connection.execute(
+            "SELECT cost_usd, typeof(cost_usd) FROM radgateway_requests"
+        ).fetchall()
     connection.close()
     assert sorted(found, key=str) == [("0.0000126", "text"), (None, "null")]
 
@@ -120,6 +122,18 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
         SQLiteLedger(tmp_path / "u.db").write([row()])
 
 
+def test_a_file_that_was_taken_away_is_made_again(tmp_path: Path) -> None:
+    """The row that found it gone waits, and the next try has tables to go to."""
+    ledger = SQLiteLedger(tmp_path / "u.db")
+    ledger.write([row()])
+    ledger.close()
+    for file in tmp_path.glob("u.db*"):
+        file.unlink()
+    ledger.write([row()])
+    assert len(ledger.recent(10)) == 1
+    ledger.close()
+
+
 def test_two_writers_share_a_file(tmp_path: Path) -> None:
     """Two processes' ledgers on one file: both rows are there for both."""
     one, other = SQLiteLedger(tmp_path / "u.db"), SQLiteLedger(tmp_path / "u.db")
@@ -130,21 +144,21 @@ def test_two_writers_share_a_file(tmp_path: Path) -> None:
     other.close()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.text(max_size=300))
-def test_any_name_survives(name: str) -> None:
+def test_any_name_survives(ledger: Ledger, name: str) -> None:
     """No model name, quotes and NULs included, is lost, cut short or read as JSON or SQL."""
-    ledger = SQLiteLedger(":memory:")
     made = row(name)
     ledger.write([made])
     assert ledger.recent(1) == [made]
     assert made.model == name[:256]
-    ledger.close()
 
 
-def test_a_lone_surrogate_does_not_spoil_a_batch() -> None:
+def test_a_lone_surrogate_does_not_spoil_a_batch(tmp_path: Path) -> None:
     """What has no UTF-8 form is replaced when the row is made."""
-    ledger = SQLiteLedger(":memory:")
+    ledger = SQLiteLedger(tmp_path / "u.db")
     ledger.write([row("bad\ud800name"), row("good")])
     assert {r.model for r in ledger.recent(5)} == {"bad?name", "good"}
     ledger.close()

@@ -23,31 +23,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from radgateway import PostgresLedger, SQLiteLedger, UsageWriter, create_gateway
-from radgateway.chaos.postgres import PostgresServer, binaries, postgres_server
+from radgateway.chaos.postgres import PostgresServer, binaries
 from radgateway.exchange import Exchange, Usage
 from radgateway.surface import OPERATIONS
+from radgateway.usage.journal import Journal
 from radgateway.usage.ledger import LedgerUnavailable
+from radgateway.usage.migrations import VERSION_TABLE
+from radgateway.usage.query import UsageFilter, summed
 from radgateway.usage.row import AttemptRow, UsageRow, row_of
+from radgateway.usage.tables import METADATA
 from radgateway.usage.writer import UsageWriterConfig
 
 pytestmark = pytest.mark.servers
 
-TABLES = "radgateway_requests, radgateway_attempts"
-
-
-@pytest.fixture(scope="session")
-def running() -> Iterator[PostgresServer]:
-    """One server for all tests. Where there is none to start, they fail."""
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: PostgresServer) -> PostgresServer:
-    """The server, without tables."""
-    with psycopg.connect(running.dsn) as connection:
-        connection.execute(f"DROP TABLE IF EXISTS {TABLES}")
-    return running
+TABLES = ", ".join(METADATA.tables)
 
 
 @pytest.fixture
@@ -100,15 +89,20 @@ attempt_rows = st.builds(
     st.none() | st.integers(100, 599),
     st.none() | text,
     st.booleans(),
+    st.booleans(),
     span,
     span,
     st.none() | span,
     span,
     st.none() | span,
+    count,
+    count,
+    count,
     count,
     count,
     text,
     cost,
+    st.none() | text,
 )
 usage_rows = st.builds(
     replace,
@@ -135,10 +129,10 @@ usage_rows = st.builds(
 )
 @given(st.lists(usage_rows, max_size=4))
 def test_what_comes_back_is_what_went_in_as_from_sqlite(
-    ledger: PostgresLedger, rows: list[UsageRow]
+    ledger: PostgresLedger, tmp_path: Path, rows: list[UsageRow]
 ) -> None:
     """Every field to the last digit, attempts in their order, newest first."""
-    with closing(SQLiteLedger(":memory:")) as other:
+    with closing(SQLiteLedger(tmp_path / "u.db")) as other:
         for each in (ledger, other):
             each.write(rows)
         found = ledger.recent(len(rows))
@@ -219,13 +213,13 @@ def test_replicas_that_start_at_once_make_one_schema(server: PostgresServer) -> 
                 each.result(20)
         with psycopg.connect(server.dsn) as connection:
             assert connection.execute("SELECT count(*) FROM radgateway_requests").fetchone() == (6,)
-            connection.execute(f"DROP TABLE {TABLES}")
+            connection.execute(f"DROP TABLE {TABLES}, {VERSION_TABLE}")
 
 
 def test_tables_that_are_there_need_no_right_to_make_some(
     server: PostgresServer, ledger: PostgresLedger
 ) -> None:
-    """A role that may only read and add rows is enough; without it, rows wait."""
+    """A role that may read and add rows, and add to roll-ups, is enough; without it, rows wait."""
     ledger.write([row()])
     dsn = server.dsn.replace("chaos", "clerk", 1)
     with psycopg.connect(server.dsn) as connection:
@@ -235,7 +229,11 @@ def test_tables_that_are_there_need_no_right_to_make_some(
         with pytest.raises(LedgerUnavailable, match="permission denied"):
             clerk.write([row()])
         with psycopg.connect(server.dsn) as connection:
-            connection.execute(f"GRANT SELECT, INSERT ON {TABLES} TO clerk")
+            connection.execute(f"GRANT SELECT, INSERT ON {TABLES}, {VERSION_TABLE} TO clerk")
+        with pytest.raises(LedgerUnavailable, match="permission denied"):
+            clerk.write([row()])
+        with psycopg.connect(server.dsn) as connection:
+            connection.execute("GRANT UPDATE ON radgateway_hourly, radgateway_daily TO clerk")
         clerk.write([row()])
         assert len(clerk.recent(10)) == 2
 
@@ -304,7 +302,7 @@ def test_what_an_administrator_does_is_no_rows_fault(
             ledger.write([row()])
         ledger.write([row()])
 
-        admin.execute(f"DROP TABLE {TABLES}")
+        admin.execute(f"DROP TABLE {TABLES}, {VERSION_TABLE}")
         with refused(within_s=1):
             ledger.write([row()])
         ledger.write([row()])
@@ -409,6 +407,58 @@ def test_a_writer_catches_up_after_an_outage(
         "radgateway.usage.ledger_recovered",
     ]
     assert server.password not in caplog.text
+
+
+def test_outages_under_load_lose_nothing(server: PostgresServer, tmp_path: Path) -> None:
+    """Hung, resumed, killed and started again while rows come, far more than memory has room for.
+
+    Those that found none are in the journal, and brought in; roll-ups count each once.
+    """
+    put: list[UsageRow] = []
+
+    async def story() -> None:
+        config = UsageWriterConfig(
+            interval_s=0.01, batch_rows=50, queue_rows=200, retry_s=0.05, retry_max_s=0.2
+        )
+        ledger = PostgresLedger(server.dsn, timeout_s=0.5)
+        writer = UsageWriter(ledger, config, journal=Journal(tmp_path / "journal"))
+
+        async def load() -> None:
+            while True:
+                for _ in range(10):
+                    put.append(row(attempts=2))
+                    assert writer.put(put[-1])
+                await asyncio.sleep(0.01)
+
+        async def until_available(is_so: bool) -> None:
+            async with asyncio.timeout(20):
+                while writer.available is not is_so:
+                    await asyncio.sleep(0.02)
+
+        await asyncio.to_thread(ledger.migrate)
+        loading = asyncio.create_task(load())
+        for cut, mend in ((server.hang, server.resume), (server.stop, server.start)):
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(cut)
+            await until_available(False)
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(mend)
+            await until_available(True)
+        loading.cancel()
+        await asyncio.wait([loading])
+        async with asyncio.timeout(30):
+            while (await writer.sums(UsageFilter()))[0].requests < len(put):
+                await asyncio.sleep(0.05)
+        found = await asyncio.to_thread(ledger.recent, 100_000)
+        assert found == by_id(put)
+        (sums,) = await writer.sums(UsageFilter())
+        assert sums == summed(put, UsageFilter(), ())[0]
+        assert writer.lost == 0
+        await writer.aclose()
+
+    asyncio.run(story())
+    assert len(put) > 1000
+    assert not list((tmp_path / "journal").iterdir())
 
 
 def test_a_gateway_keeps_its_usage_in_postgresql(server: PostgresServer, tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ def test_the_management_row_has_the_originals_fields() -> None:
         "completion_tokens": 18,
         "total_tokens": 30,
         "cost_total": None,
+        "cached_tokens": None,
+        "cache_write_tokens": None,
+        "reasoning_tokens": None,
     }
     assert [a["provider"] for a in shown["attempts"]] == ["openai"]
 

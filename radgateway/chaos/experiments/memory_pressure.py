@@ -102,7 +102,7 @@ def request_ids(file: Path) -> set[str]:
     """The requests that have a row in a ledger."""
     connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)
     try:
-        return {row[0] for row in connection.execute("SELECT request_id FROM requests")}
+        return {row[0] for row in connection.execute("SELECT request_id FROM radgateway_requests")}
     finally:
         connection.close()
 

@@ -1,0 +1,215 @@
+"""GET /v0/management/slo: how much of the error budget is left, and how fast it goes.
+
+Counted in the ledger, so it holds for all replicas that share one and outlives restarts. Every
+figure is a ratio of sums, never a mean of ratios, which would weigh a quiet night like a busy hour
+(Google, "The Site Reliability Workbook", ch. 5). Counts are whole, and what is made of them is
+decimal and rounded once, when it is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from radgateway.asgi import ASGIApp
+from radgateway.operations.json_endpoint import JSONEndpoint
+from radgateway.operations.query_parameters import Query, check_known
+from radgateway.operations.usage_view import asked
+from radgateway.usage.moment import rfc3339
+from radgateway.usage.query import Sums, UsageFilter
+from radgateway.usage.row import usage_id_at
+from radgateway.usage.sums_form import total_of
+from radgateway.usage.writer import UsageWriter
+
+WINDOWS: Final[dict[str, int]] = {
+    "5m": 300,
+    "1h": 3600,
+    "6h": 21_600,
+    "1d": 86_400,
+    "3d": 259_200,
+    "7d": 604_800,
+    "30d": 2_592_000,
+}
+"""The windows that burn rates are alerted on, in seconds, each within the next."""
+
+_DAY_S: Final = 86_400
+_PLACES: Final = Decimal("1e-9")
+_HOUR_S: Final = 3600.0
+_FINEST_S: Final = 0.001
+"""Ids are of milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What share of requests is to be good, over how many days."""
+
+    name: str
+    target: Decimal
+    """0 to 1, neither included."""
+    window_days: int
+    """One that `WINDOWS` has: 1, 3, 7 or 30."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target < 1:
+            raise ValueError(f"target must be between 0 and 1, not {self.target}")
+        if self.window not in WINDOWS:
+            raise ValueError(f"window_days must be 1, 3, 7 or 30, not {self.window_days}")
+
+    @property
+    def window(self) -> str:
+        """The window's name."""
+        return f"{self.window_days}d"
+
+    @property
+    def budget(self) -> Decimal:
+        """The share of requests that may fail."""
+        return 1 - self.target
+
+    def burn_rate(self, counts: Counts) -> Decimal:
+        """How many times as fast as it may the budget goes: 1 spends it by the window's end."""
+        return counts.bad / (counts.valid * self.budget)
+
+    def budget_left(self, counts: Counts) -> Decimal:
+        """What is left of the budget by the counts of the whole window; below 0 it is overdrawn."""
+        return 1 - self.burn_rate(counts)
+
+
+OBJECTIVES: Final = (
+    Objective("availability", Decimal("0.995"), 30),
+    Objective("error_rate", Decimal("0.99"), 7),
+)
+"""The strategy's (6.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The requests of a window, at least one, and since when it has data (Unix seconds)."""
+
+    valid: int
+    good: int
+    since: float
+
+    @property
+    def bad(self) -> Decimal:
+        """Those that were not good."""
+        return Decimal(self.valid - self.good)
+
+
+def slo_view(
+    usage: UsageWriter,
+    objectives: Sequence[Objective] = OBJECTIVES,
+    clock: Callable[[], float] = time.time,
+) -> ASGIApp:
+    """The endpoint. `clock` gives Unix seconds."""
+
+    async def show_slo(query: Query) -> tuple[int, Any]:
+        check_known(query, ())
+        now = clock()
+        counts = await windows(usage, now)
+        data = [_shown(objective, counts) for objective in objectives]
+        return 200, {"data": data, "total": len(data), "at": rfc3339(now)}
+
+    return JSONEndpoint(show_slo)
+
+
+async def windows(usage: UsageWriter, now: float) -> dict[str, Counts | None]:
+    """The counts of each window that ends now; None for one without a request.
+
+    The ledger is asked for slices that don't overlap, so each request is counted once and every
+    window has all that the shorter ones have. Raises `Refusal` where the ledger does not answer.
+    """
+    total, end = Sums(), now
+    sums: dict[str, Sums] = {}
+    oldest: UsageFilter | None = None
+    for name, width_s in WINDOWS.items():
+        begin = now - width_s
+        # By the day, since a slice can't say otherwise when the first of its requests was.
+        slice_ = await asked(usage.sums(UsageFilter(since=begin, until=end), ("day",)))
+        total = total.plus(total_of(slice_))
+        if slice_:
+            day = _unix_s(slice_[0])
+            oldest = UsageFilter(since=max(begin, day), until=min(end, day + _DAY_S))
+        sums[name], end = total, begin
+    if oldest is None:
+        return dict.fromkeys(WINDOWS)
+    first = await _first_request(usage, oldest, end)
+    return {
+        name: (
+            Counts(total.requests, total.good, max(first, now - WINDOWS[name]))
+            if total.requests
+            else None
+        )
+        for name, total in sums.items()
+    }
+
+
+async def _first_request(usage: UsageWriter, day: UsageFilter, begin: float) -> float:
+    """When the first request began that the ledger has of the day, or `begin` if it has older.
+
+    Sums tell the hour. Ids are in the order of time, so a page that begins below a time's lowest
+    id shows at once whether there is anything older: two dozen looks find the millisecond.
+    """
+    hours = await asked(usage.sums(day, ("hour",)))
+    assert day.since is not None
+    hour = max(day.since, _unix_s(hours[0])) if hours else day.since
+
+    async def older_than(unix_s: float) -> float | None:
+        page = await asked(usage.page(UsageFilter(), 1, usage_id_at(unix_s)))
+        return page.rows[0].started_at if page.rows else None
+
+    if await older_than(hour) is not None:
+        return begin
+    # An id is of a request's end; the longest take minutes.
+    low, high = hour, hour + 2 * _HOUR_S
+    found = await older_than(high)
+    if found is None:
+        return hour  # of its requests only sums are left
+    while high - low > _FINEST_S:
+        middle = (low + high) / 2
+        began = await older_than(middle)
+        if began is None:
+            low = middle
+        else:
+            high, found = middle, began
+    return max(hour, found)
+
+
+def _unix_s(sums: Sums) -> float:
+    """When the day or hour began that sums are of."""
+    return datetime.fromisoformat(sums.group[0]).timestamp()
+
+
+def _shown(objective: Objective, counts: dict[str, Counts | None]) -> dict[str, Any]:
+    whole = counts[objective.window]
+    return {
+        "name": objective.name,
+        "objective": float(objective.target),
+        "windowDays": objective.window_days,
+        "budget": float(objective.budget),
+        "budgetLeft": _rounded(objective.budget_left(whole)) if whole is not None else None,
+        "covered": rfc3339(whole.since) if whole is not None else None,
+        "windows": {
+            name: _window_shown(objective, each) if each is not None else None
+            for name, each in counts.items()
+        },
+    }
+
+
+def _window_shown(objective: Objective, counts: Counts) -> dict[str, Any]:
+    return {
+        "valid": counts.valid,
+        "good": counts.good,
+        "ratio": _rounded(counts.good / Decimal(counts.valid)),
+        "errorRatio": _rounded(counts.bad / counts.valid),
+        "burnRate": _rounded(objective.burn_rate(counts)),
+        "covered": rfc3339(counts.since),
+    }
+
+
+def _rounded(value: Decimal) -> float:
+    """To nine places, which a float holds: its text has the same digits."""
+    return float(value.quantize(_PLACES))

@@ -1,0 +1,203 @@
+"""GET slo: the error budget, counted and never guessed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from drive import drive, http_scope
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from usage_rows import LEDGERS, stored, usage_row
+
+from radgateway.operations.slo_view import (
+    OBJECTIVES,
+    WINDOWS,
+    Counts,
+    Objective,
+    slo_view,
+    windows,
+)
+from radgateway.usage.ledger import Ledger, MemoryLedger
+from radgateway.usage.row import UsageRow, usage_id_at
+from radgateway.usage.writer import UsageWriter
+
+NOW = 1_795_600_800.0 + 1234.0  # not on the hour
+DAY = 86_400
+AVAILABILITY, ERRORS = OBJECTIVES
+
+
+@pytest.fixture(params=LEDGERS)
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """Each kind of ledger."""
+    made = LEDGERS[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+def good(age_s: float) -> UsageRow:
+    """A request that was served, so long ago."""
+    return usage_row(NOW - age_s)
+
+
+def bad(age_s: float) -> UsageRow:
+    """One that was not."""
+    return usage_row(NOW - age_s, status=503, outcome="refused")
+
+
+def show(ledger: Ledger, query: str = "") -> Any:
+    """What the endpoint answers."""
+
+    async def story() -> Any:
+        usage = UsageWriter(ledger)
+        scope = http_scope("/", method="GET", query=query)
+        answer = await drive(slo_view(usage, clock=lambda: NOW), scope)
+        await usage.aclose()
+        return answer.status, json.loads(answer.body)
+
+    return asyncio.run(story())
+
+
+def counted(ledger: Ledger) -> dict[str, Counts | None]:
+    """The windows of a ledger."""
+
+    async def story() -> dict[str, Counts | None]:
+        usage = UsageWriter(ledger)
+        try:
+            return await windows(usage, NOW)
+        finally:
+            await usage.aclose()
+
+    return asyncio.run(story())
+
+
+def test_an_empty_ledger_knows_nothing(ledger: Ledger) -> None:
+    """No request was good, and none was bad: null, and not 100 %."""
+    status, shown = show(ledger)
+    assert (status, shown["total"]) == (200, 2)
+    for objective in shown["data"]:
+        assert objective["windows"] == dict.fromkeys(WINDOWS)
+        assert (objective["budgetLeft"], objective["covered"]) == (None, None)
+
+
+def test_each_window_has_its_own_counts_and_all_of_the_shorter_ones(ledger: Ledger) -> None:
+    """Good, valid, the ratios, and how fast the budget goes."""
+    ages = [10, 200, 400, 3000, 7200, 80_000, 2 * DAY, 5 * DAY, 20 * DAY]
+    stored(ledger, [good(age) for age in ages] + [bad(30), bad(5000), bad(6 * DAY), bad(31 * DAY)])
+    _, shown = show(ledger)
+    availability = shown["data"][0]
+    assert (availability["name"], availability["objective"]) == ("availability", 0.995)
+    assert {
+        name: (window["valid"], window["good"]) for name, window in availability["windows"].items()
+    } == {
+        "5m": (3, 2),
+        "1h": (5, 4),
+        "6h": (7, 5),
+        "1d": (8, 6),
+        "3d": (9, 7),
+        "7d": (11, 8),
+        "30d": (12, 9),
+    }
+    month = availability["windows"]["30d"]
+    assert (month["ratio"], month["errorRatio"]) == (0.75, 0.25)
+    assert month["burnRate"] == 50  # 25 % of the requests where 0.5 % may fail
+    assert availability["budgetLeft"] == -49
+    week = shown["data"][1]
+    assert (week["name"], week["windowDays"], week["budget"]) == ("error_rate", 7, 0.01)
+    assert week["budgetLeft"] == pytest.approx(1 - 3 / 11 / 0.01, abs=1e-9)
+    assert shown["at"] == "2026-11-25T10:20:34.000Z"
+
+
+def test_the_budget_is_a_ratio_of_sums(ledger: Ledger) -> None:
+    """A bad night of two requests does not weigh like a day of a thousand."""
+    stored(ledger, [good(1000 + index) for index in range(998)] + [bad(9 * DAY), good(9 * DAY)])
+    left = show(ledger)[1]["data"][0]["budgetLeft"]
+    assert left == 0.8  # one of a thousand: a fifth of five
+
+
+def test_a_window_says_since_when_it_has_data(ledger: Ledger) -> None:
+    """That of the first of several requests, and never longer than the window."""
+    stored(ledger, [good(90 * 60.0), good(30), bad(2 * DAY + 77), good(2 * DAY + 76.95)])
+    found = counted(ledger)
+    for name, since in (
+        ("5m", NOW - 300),
+        ("1h", NOW - 3600),
+        ("1d", NOW - DAY),
+        ("3d", NOW - 2 * DAY - 77),
+        ("7d", NOW - 2 * DAY - 77),
+        ("30d", NOW - 2 * DAY - 77),
+    ):
+        counts = found[name]
+        assert counts is not None
+        assert counts.since == pytest.approx(since, abs=0.001), name
+
+
+def test_a_gateway_of_three_minutes_covers_three_minutes(ledger: Ledger) -> None:
+    """No hour is claimed of which most was never seen."""
+    stored(ledger, [good(180), good(20)])
+    found = counted(ledger)
+    assert all(counts is not None and counts.since == NOW - 180 for counts in found.values())
+
+
+def test_what_is_older_than_all_windows_makes_them_whole(ledger: Ledger) -> None:
+    """A month without traffic is no month without data; and nothing in it is null."""
+    stored(ledger, [good(40 * DAY), good(4 * DAY)])
+    found = counted(ledger)
+    assert found["30d"] == Counts(1, 1, NOW - 30 * DAY)
+    assert found["7d"] == Counts(1, 1, NOW - 7 * DAY)
+    assert found["3d"] is None
+
+
+def test_a_first_request_that_took_an_hour_is_found(ledger: Ledger) -> None:
+    """Ids are of the end, coverage is of the beginning."""
+    began = NOW - 2 * DAY
+    row = msgspec.structs.replace(usage_row(began), usage_id=usage_id_at(began + 3600))
+    stored(ledger, [row, good(5)])
+    counts = counted(ledger)["30d"]
+    assert counts is not None
+    assert counts.since == began
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.5, 35 * DAY), st.booleans()), max_size=30))
+def test_the_slices_add_up(requests: list[tuple[float, bool]]) -> None:
+    """Every window has exactly the requests that began in it."""
+    ledger = MemoryLedger()
+    stored(ledger, [good(age) if fine else bad(age) for age, fine in requests])
+    for name, counts in counted(ledger).items():
+        within = [fine for age, fine in requests if age <= WINDOWS[name]]
+        if not within:
+            assert counts is None
+            continue
+        assert counts is not None
+        assert (counts.valid, counts.good) == (len(within), sum(within))
+        assert NOW - WINDOWS[name] <= counts.since <= NOW
+
+
+def test_arithmetic_is_exact() -> None:
+    """Of 0.1 and 0.3 too, and up to the rounding of what is shown."""
+    objective = Objective("o", Decimal("0.999"), 30)
+    assert objective.budget == Decimal("0.001")
+    assert objective.burn_rate(Counts(1000, 999, 0.0)) == 1
+    assert objective.budget_left(Counts(3000, 2997, 0.0)) == 0
+    assert AVAILABILITY.burn_rate(Counts(1, 0, 0.0)) == 200  # the most there can be
+
+
+@pytest.mark.parametrize(("target", "days"), [("1", 30), ("0", 30), ("1.5", 7), ("0.9", 2)])
+def test_an_objective_that_can_not_be_kept_or_counted_is_none(target: str, days: int) -> None:
+    """100 % leaves no budget to divide by."""
+    with pytest.raises(ValueError, match=r"target|window_days"):
+        Objective("o", Decimal(target), days)
+
+
+def test_it_takes_no_parameters(ledger: Ledger) -> None:
+    """One that is given is refused, and not ignored."""
+    status, shown = show(ledger, "window=5m")
+    assert status == 400
+    assert "it takes none" in shown["error"]["message"]

@@ -81,7 +81,8 @@ def create_gateway(
     below: dict[str, ASGIApp] = {}
     if config.admin_keys:
         admin = _admin(parts, on_end)
-        show = views(standing.config_view(config, parts.prices), parts.usage, parts.statuses)
+        shown = standing.config_view(config, parts.prices)
+        show = views(shown, parts.usage, parts.statuses, config.slo)
         change = changes(parts.drain, stop or parts.drain.start, parts.statuses)
         keys = keys_view(access.callers(config), parts.standings)
         described: dict[str, ASGIApp] = {"openapi.json": openapi_endpoint}

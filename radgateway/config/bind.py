@@ -42,8 +42,11 @@ class Binder:
             there += (kept[step] if kept is not None and isinstance(step, int) else step,)
         return there
 
-    def section(self, section: type[Any], node: Node, path: Path = ()) -> Any:
-        """The object of a section, or `_ABSENT` where a required key is missing."""
+    def section(self, section: type[Any], node: Node, path: Path = (), base: Any = None) -> Any:
+        """The object of a section, or `_ABSENT` where a required key is missing.
+
+        A key that is left out is as in `base`, where there is one.
+        """
         if is_null(node):
             node = Node({}, node.source, node.line)
         if not isinstance(node.value, dict):
@@ -55,9 +58,15 @@ class Binder:
         values = {}
         for name, key in known.items():
             if name in node.value:
-                value = self._value(key.shape, node.value[name], (*path, name))
+                at = (*path, name)
+                if key.base is not None:
+                    value = self.section(key.shape.type, node.value[name], at, key.base)
+                else:
+                    value = self._value(key.shape, node.value[name], at)
                 if value is not _ABSENT:
                     values[name] = value
+            elif base is not None:
+                values[name] = getattr(base, name)
             elif key.required:
                 self._report.add((*path, name), "is missing")
         return self._construct(section, known, values, path)

@@ -31,6 +31,7 @@ from radgateway.inbound.limit_set import (
     check_rates,
 )
 from radgateway.routing.retry_budget import RetryBudgetConfig
+from radgateway.slo.objectives import Objectives
 from radgateway.usage.retention import RetentionConfig
 
 Environment = Literal["local", "alpha", "staging", "production"]
@@ -300,6 +301,9 @@ class GatewayConfig:
     storage: StorageConfig = field(default_factory=StorageConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
+    slo: Objectives = field(default_factory=Objectives)
+    """What is promised: `/v0/management/slo` holds it against the ledger, and `radgateway slo`
+    makes alerts and dashboards of it."""
     chaos: ChaosConfig = field(default_factory=ChaosConfig)
     notices: tuple[str, ...] = field(default=(), compare=False, metadata={"derived": True})
     """What whoever starts the gateway should know; found while loading, not a key."""

@@ -36,6 +36,8 @@ class Key:
     name: str
     shape: Shape
     required: bool
+    base: Any = None
+    """Of a section whose default is an object: what is not said of it is as there."""
 
 
 def keys_of(section: type[Any]) -> Mapping[str, Key]:
@@ -52,6 +54,7 @@ def _keys_of(section: Any) -> Mapping[str, Key]:
             field.name,
             shape_of(hints[field.name]),
             field.default is MISSING and field.default_factory is MISSING,
+            field.default if is_dataclass(field.default) else None,
         )
         for field in fields(section)
         if not field.metadata.get("derived")

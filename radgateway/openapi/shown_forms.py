@@ -181,7 +181,11 @@ _OBJECTIVE: Final = record(
         "covered": or_null(MOMENT, "Since when there is data in the objective's window."),
         "windows": record(
             {name: or_null(ref("SLOWindow"), "null without a request") for name in WINDOWS}
-        ),
+        )
+        | {
+            "additionalProperties": or_null(ref("SLOWindow")),
+            "description": "And the objectives' own, where they are of other lengths.",
+        },
     }
 )
 

@@ -24,6 +24,7 @@ from radgateway.operations.query_parameters import Query, check_known
 from radgateway.operations.slo_view import slo_view
 from radgateway.operations.traces_view import traces_view
 from radgateway.operations.usage_view import usage_view
+from radgateway.slo.objectives import Objectives
 from radgateway.usage.writer import UsageWriter
 
 PREFIX = "/v0/management/"
@@ -49,7 +50,10 @@ class Management:
 
 
 def views(
-    config: Mapping[str, Any], usage: UsageWriter, providers: Sequence[ProviderStatus]
+    config: Mapping[str, Any],
+    usage: UsageWriter,
+    providers: Sequence[ProviderStatus],
+    objectives: Objectives,
 ) -> dict[str, ASGIApp]:
     """What may be looked at. `config` holds no secret."""
 
@@ -67,7 +71,7 @@ def views(
         "usage": usage_view(usage),
         "traces": traces_view(usage),
         "providers": JSONEndpoint(show_providers),
-        "slo": slo_view(usage),
+        "slo": slo_view(usage, objectives),
     }
 
 

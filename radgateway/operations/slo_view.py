@@ -9,7 +9,7 @@ decimal and rounded once, when it is shown.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ from radgateway.asgi import ASGIApp
 from radgateway.operations.json_endpoint import JSONEndpoint
 from radgateway.operations.query_parameters import Query, check_known
 from radgateway.operations.usage_view import asked
+from radgateway.slo.objectives import Objective, Objectives
 from radgateway.usage.moment import rfc3339
 from radgateway.usage.query import Sums, UsageFilter
 from radgateway.usage.row import usage_id_at
@@ -36,53 +37,15 @@ WINDOWS: Final[dict[str, int]] = {
 }
 """The windows that burn rates are alerted on, in seconds, each within the next."""
 
+KEPT_S: Final = 5.0
+"""Seconds an answer is given again for: a display on the wall may ask each second, and to count
+takes the ledger some three dozen small questions."""
+
 _DAY_S: Final = 86_400
 _PLACES: Final = Decimal("1e-9")
 _HOUR_S: Final = 3600.0
 _FINEST_S: Final = 0.001
 """Ids are of milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What share of requests is to be good, over how many days."""
-
-    name: str
-    target: Decimal
-    """0 to 1, neither included."""
-    window_days: int
-    """One that `WINDOWS` has: 1, 3, 7 or 30."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.target < 1:
-            raise ValueError(f"target must be between 0 and 1, not {self.target}")
-        if self.window not in WINDOWS:
-            raise ValueError(f"window_days must be 1, 3, 7 or 30, not {self.window_days}")
-
-    @property
-    def window(self) -> str:
-        """The window's name."""
-        return f"{self.window_days}d"
-
-    @property
-    def budget(self) -> Decimal:
-        """The share of requests that may fail."""
-        return 1 - self.target
-
-    def burn_rate(self, counts: Counts) -> Decimal:
-        """How many times as fast as it may the budget goes: 1 spends it by the window's end."""
-        return counts.bad / (counts.valid * self.budget)
-
-    def budget_left(self, counts: Counts) -> Decimal:
-        """What is left of the budget by the counts of the whole window; below 0 it is overdrawn."""
-        return 1 - self.burn_rate(counts)
-
-
-OBJECTIVES: Final = (
-    Objective("availability", Decimal("0.995"), 30),
-    Objective("error_rate", Decimal("0.99"), 7),
-)
-"""The strategy's (6.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +64,43 @@ class Counts:
 
 def slo_view(
     usage: UsageWriter,
-    objectives: Sequence[Objective] = OBJECTIVES,
+    objectives: Objectives | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ASGIApp:
-    """The endpoint. `clock` gives Unix seconds."""
+    """The endpoint, for the objectives about answers. `clock` gives Unix seconds.
+
+    Those about time are not the ledger's to tell: its sums don't say how many were slow.
+    """
+    counted = {name: each for name, each in (objectives or Objectives()) if each.below_s is None}
+    widths = _widths(counted)
+    kept: tuple[float, list[dict[str, Any]]] = (float("-inf"), [])
 
     async def show_slo(query: Query) -> tuple[int, Any]:
+        nonlocal kept
         check_known(query, ())
         now = clock()
-        counts = await windows(usage, now)
-        data = [_shown(objective, counts) for objective in objectives]
-        return 200, {"data": data, "total": len(data), "at": rfc3339(now)}
+        if not 0 <= now - kept[0] < KEPT_S:
+            counts = await windows(usage, now, widths)
+            kept = now, [_shown(name, each, counts) for name, each in counted.items()]
+        at, data = kept
+        return 200, {"data": data, "total": len(data), "at": rfc3339(at)}
 
     return JSONEndpoint(show_slo)
 
 
-async def windows(usage: UsageWriter, now: float) -> dict[str, Counts | None]:
+def _widths(objectives: Mapping[str, Objective]) -> dict[str, int]:
+    """The windows of the answer in seconds, shortest first: those of objectives are among them."""
+    own = {_window(each): each.window_days * _DAY_S for each in objectives.values()}
+    return dict(sorted((WINDOWS | own).items(), key=lambda window: window[1]))
+
+
+def _window(objective: Objective) -> str:
+    return f"{objective.window_days}d"
+
+
+async def windows(
+    usage: UsageWriter, now: float, widths: Mapping[str, int] = WINDOWS
+) -> dict[str, Counts | None]:
     """The counts of each window that ends now; None for one without a request.
 
     The ledger is asked for slices that don't overlap, so each request is counted once and every
@@ -125,7 +109,7 @@ async def windows(usage: UsageWriter, now: float) -> dict[str, Counts | None]:
     total, end = Sums(), now
     sums: dict[str, Sums] = {}
     oldest: UsageFilter | None = None
-    for name, width_s in WINDOWS.items():
+    for name, width_s in widths.items():
         begin = now - width_s
         # By the day, since a slice can't say otherwise when the first of its requests was.
         slice_ = await asked(usage.sums(UsageFilter(since=begin, until=end), ("day",)))
@@ -135,11 +119,11 @@ async def windows(usage: UsageWriter, now: float) -> dict[str, Counts | None]:
             oldest = UsageFilter(since=max(begin, day), until=min(end, day + _DAY_S))
         sums[name], end = total, begin
     if oldest is None:
-        return dict.fromkeys(WINDOWS)
+        return dict.fromkeys(widths)
     first = await _first_request(usage, oldest, end)
     return {
         name: (
-            Counts(total.requests, total.good, max(first, now - WINDOWS[name]))
+            Counts(total.requests, total.good, max(first, now - widths[name]))
             if total.requests
             else None
         )
@@ -183,18 +167,18 @@ def _unix_s(sums: Sums) -> float:
     return datetime.fromisoformat(sums.group[0]).timestamp()
 
 
-def _shown(objective: Objective, counts: dict[str, Counts | None]) -> dict[str, Any]:
-    whole = counts[objective.window]
+def _shown(name: str, objective: Objective, counts: Mapping[str, Counts | None]) -> dict[str, Any]:
+    whole = counts[_window(objective)]
     return {
-        "name": objective.name,
+        "name": name,
         "objective": float(objective.target),
         "windowDays": objective.window_days,
         "budget": float(objective.budget),
-        "budgetLeft": _rounded(objective.budget_left(whole)) if whole is not None else None,
+        "budgetLeft": _rounded(1 - burn_rate(objective, whole)) if whole is not None else None,
         "covered": rfc3339(whole.since) if whole is not None else None,
         "windows": {
-            name: _window_shown(objective, each) if each is not None else None
-            for name, each in counts.items()
+            window: _window_shown(objective, each) if each is not None else None
+            for window, each in counts.items()
         },
     }
 
@@ -205,9 +189,17 @@ def _window_shown(objective: Objective, counts: Counts) -> dict[str, Any]:
         "good": counts.good,
         "ratio": _rounded(counts.good / Decimal(counts.valid)),
         "errorRatio": _rounded(counts.bad / counts.valid),
-        "burnRate": _rounded(objective.burn_rate(counts)),
+        "burnRate": _rounded(burn_rate(objective, counts)),
         "covered": rfc3339(counts.since),
     }
+
+
+def burn_rate(objective: Objective, counts: Counts) -> Decimal:
+    """How many times as fast as it may the budget goes: 1 spends it by the window's end.
+
+    Over the objective's own window it is also the part of the budget that is spent.
+    """
+    return counts.bad / (counts.valid * objective.budget)
 
 
 def _rounded(value: Decimal) -> float:

@@ -16,6 +16,7 @@ start here:
   radgateway slo generate --out DIR                      write the pack
   radgateway slo generate --out DIR --check              say what differs, for CI
   radgateway slo generate --out DIR --objectives my.yaml the same with your objectives
+  radgateway slo generate --out DIR --config gateway.yaml with those that the gateway reports on
 
 my.yaml may hold as little as the job's name:
 
@@ -68,13 +69,19 @@ def add_to(commands: Any) -> None:
         command.add_argument(
             "--objectives", type=Path, metavar="FILE", help="a YAML file (default: the strategy's)"
         )
+        command.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="a gateway's configuration, whose objectives (its section slo) are taken",
+        )
 
 
 def _generate(options: argparse.Namespace) -> int:
     from radgateway.slo.pack import artefacts  # noqa: PLC0415 - only when asked for
     from radgateway.slo.settings_file import load_settings  # noqa: PLC0415
 
-    made = artefacts(load_settings(options.objectives))
+    made = artefacts(load_settings(options.objectives, options.config))
     try:
         if options.check:
             differences = [*_differences(options.out, made), *_left_over(options.out, made)]
@@ -121,7 +128,7 @@ def _show(options: argparse.Namespace) -> int:
     from radgateway.slo.settings_file import load_settings  # noqa: PLC0415
     from radgateway.slo.tables import tables  # noqa: PLC0415
 
-    shown = tables(load_settings(options.objectives)).values()
+    shown = tables(load_settings(options.objectives, options.config)).values()
     parts = (
         f"## {table.title}\n\n{table.as_markdown()}" if options.markdown else table.as_text()
         for table in shown

@@ -39,6 +39,22 @@ VALUES: dict[str, tuple[str, Any]] = {
     # values that are not the example's, and fit
     "environment": ("alpha", "alpha"),
     "server.host": ("::1", "::1"),
+    "slo.availability.target": ("0.97", Decimal("0.97")),
+    "slo.error_rate.target": ("0.97", Decimal("0.97")),
+    "slo.overhead_p95.target": ("0.97", Decimal("0.97")),
+    "slo.overhead_p99.target": ("0.97", Decimal("0.97")),
+    "slo.first_token_p95.target": ("0.97", Decimal("0.97")),
+    "slo.first_token_p99.target": ("0.97", Decimal("0.97")),
+    "slo.availability.window_days": ("29", 29),
+    "slo.error_rate.window_days": ("29", 29),
+    "slo.overhead_p95.window_days": ("29", 29),
+    "slo.overhead_p99.window_days": ("29", 29),
+    "slo.first_token_p95.window_days": ("29", 29),
+    "slo.first_token_p99.window_days": ("29", 29),
+    "slo.overhead_p95.below_s": ("0.5", Decimal("0.5")),
+    "slo.overhead_p99.below_s": ("5", Decimal("5")),
+    "slo.first_token_p95.below_s": ("0.5", Decimal("0.5")),
+    "slo.first_token_p99.below_s": ("5", Decimal("5")),
     "keys[0].name": ("other", "other"),
     "keys[0].priority": ("high", "high"),
     "admin_keys[0].name": ("other", "other"),
@@ -109,6 +125,8 @@ LISTS: dict[str, tuple[str, Any]] = {
     "models": ('["four"]', ("four",)),
 }
 SKIPPED = {
+    "slo.availability.below_s",
+    "slo.error_rate.below_s",
     "providers.openai.latency_ms",
     "providers.openai.tokens_per_s",
     "providers.openai.error_ratio",
@@ -124,7 +142,8 @@ SKIPPED = {
     "jwt.ca_file",
     "storage.breaker_hints",
 }
-"""Keys of the other kind of provider or source, those that must be a file or need another key."""
+"""Keys of the other kind of provider or source, those that must be a file or need another key, and
+what an objective about answers has not."""
 
 
 def _leaves(shape: Shape, path: str, steps: tuple[str, ...]) -> Iterator[tuple[str, str, Shape]]:

@@ -96,12 +96,14 @@ def config_keys() -> dict[str, str]:
     """Every key's path and default, from the schema itself."""
     found: dict[str, str] = {}
 
-    def walk(section: Any, prefix: str) -> None:
+    def walk(section: Any, prefix: str, base: Any = None) -> None:
         made = {field.name: field for field in fields(section)}
         for key in keys_of(section).values():
             path, field = f"{prefix}{key.name}", made[key.name]
             default = "required"
-            if field.default is not MISSING:
+            if base is not None:
+                default = f"`{shown(getattr(base, key.name))}`"
+            elif field.default is not MISSING:
                 default = f"`{shown(field.default)}`"
             elif field.default_factory is not MISSING:
                 default = f"`{shown(field.default_factory())}`"
@@ -109,7 +111,7 @@ def config_keys() -> dict[str, str]:
             if shape.kind == "section":
                 if shape.optional:
                     found[path] = default if default == "`null`" else "on"
-                walk(shape.type, f"{path}.")
+                walk(shape.type, f"{path}.", key.base)
                 continue
             found[path] = default
             if shape.item is not None and shape.item.kind == "section":

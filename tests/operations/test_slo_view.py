@@ -16,21 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from usage_rows import LEDGERS, stored, usage_row
 
-from radgateway.operations.slo_view import (
-    OBJECTIVES,
-    WINDOWS,
-    Counts,
-    Objective,
-    slo_view,
-    windows,
-)
+from radgateway.operations.slo_view import KEPT_S, WINDOWS, Counts, burn_rate, slo_view, windows
+from radgateway.slo.objectives import Objective, Objectives
 from radgateway.usage.ledger import Ledger, MemoryLedger
 from radgateway.usage.row import UsageRow, usage_id_at
 from radgateway.usage.writer import UsageWriter
 
 NOW = 1_795_600_800.0 + 1234.0  # not on the hour
 DAY = 86_400
-AVAILABILITY, ERRORS = OBJECTIVES
 
 
 @pytest.fixture(params=LEDGERS)
@@ -182,18 +175,58 @@ def test_the_slices_add_up(requests: list[tuple[float, bool]]) -> None:
 
 def test_arithmetic_is_exact() -> None:
     """Of 0.1 and 0.3 too, and up to the rounding of what is shown."""
-    objective = Objective("o", Decimal("0.999"), 30)
-    assert objective.budget == Decimal("0.001")
-    assert objective.burn_rate(Counts(1000, 999, 0.0)) == 1
-    assert objective.budget_left(Counts(3000, 2997, 0.0)) == 0
-    assert AVAILABILITY.burn_rate(Counts(1, 0, 0.0)) == 200  # the most there can be
+    objective = Objective(target=Decimal("0.999"), window_days=30)
+    assert burn_rate(objective, Counts(1000, 999, 0.0)) == 1
+    assert burn_rate(objective, Counts(3000, 2997, 0.0)) == 1
+    most = burn_rate(Objectives().availability, Counts(1, 0, 0.0))
+    assert most == 200  # the most there can be
 
 
-@pytest.mark.parametrize(("target", "days"), [("1", 30), ("0", 30), ("1.5", 7), ("0.9", 2)])
-def test_an_objective_that_can_not_be_kept_or_counted_is_none(target: str, days: int) -> None:
-    """100 % leaves no budget to divide by."""
-    with pytest.raises(ValueError, match=r"target|window_days"):
-        Objective("o", Decimal(target), days)
+def test_the_objectives_are_those_of_the_configuration() -> None:
+    """With a window of their own, where it is none of those that are alerted on."""
+    ledger = MemoryLedger()
+    stored(ledger, [good(45 * DAY), bad(40 * DAY), *(good(age) for age in range(1, 99))])
+    promised = Objectives(availability=Objective(target=Decimal("0.98"), window_days=60))
+    usage = UsageWriter(ledger)
+
+    async def story() -> Any:
+        scope = http_scope("/", method="GET")
+        answer = await drive(slo_view(usage, promised, lambda: NOW), scope)
+        await usage.aclose()
+        return json.loads(answer.body)["data"]
+
+    availability, error_rate = asyncio.run(story())
+    assert (availability["objective"], availability["windowDays"]) == (0.98, 60)
+    assert availability["windows"]["60d"]["valid"] == 100
+    assert availability["windows"]["30d"]["valid"] == 98
+    assert availability["budgetLeft"] == 0.5  # one in a hundred, where two may fail
+    assert (error_rate["name"], error_rate["windowDays"]) == ("error_rate", 7)
+
+
+def test_an_answer_is_kept_for_some_seconds_and_says_of_when_it_is() -> None:
+    """So that a display that asks each second does not keep the ledger busy."""
+    ledger, now = MemoryLedger(), [NOW]
+    usage = UsageWriter(ledger)
+    stored(ledger, [good(5)])
+
+    async def story() -> None:
+        view = slo_view(usage, clock=lambda: now[0])
+
+        async def seen() -> tuple[int, str]:
+            answer = json.loads((await drive(view, http_scope("/", method="GET"))).body)
+            return answer["data"][0]["windows"]["1h"]["valid"], answer["at"]
+
+        first = await seen()
+        stored(ledger, [good(4)])
+        now[0] += KEPT_S - 0.5
+        assert await seen() == first
+        now[0] += 1
+        count, at = await seen()
+        assert (first[0], count) == (1, 2)
+        assert at > first[1]
+        await usage.aclose()
+
+    asyncio.run(story())
 
 
 def test_it_takes_no_parameters(ledger: Ledger) -> None:

@@ -114,6 +114,28 @@ def test_objectives_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "43.2 " in capsys.readouterr().out
 
 
+def test_objectives_of_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that `/v0/management/slo` reports on, without its secrets; the rest is the file's."""
+    gateway = tmp_path / "gateway.yaml"
+    gateway.write_text(
+        "keys: [{name: k, secret: env:NOT_SET_HERE}]\n"
+        "providers: {mock: {kind: mock}}\n"
+        "models: {m: {candidates: [{provider: mock}]}}\n"
+        "slo: {availability: {target: 0.998}}\n"
+    )
+    mine = tmp_path / "my.yaml"
+    mine.write_text("job: mine\n")
+    out = tmp_path / "out"
+    generate = ["slo", "generate", "--out", str(out), "--objectives", str(mine)]
+    assert main([*generate, "--config", str(gateway)]) == 0
+    alerts = (out / "prometheus/rules/radgateway.alerts.yml").read_text()
+    assert "14.4 * 0.002" in alerts or "0.0288" in alerts
+    assert 'job="mine"' in alerts
+    capsys.readouterr()
+    assert main(["slo", "show", "--config", str(gateway)]) == 0
+    assert "99.8" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -123,7 +145,7 @@ def test_objectives_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[st
             ":2: objectives.availability.target: must be at least 0.5 and at most 0.99999, not",
         ),
         (
-            "objectives:\n  overhead_p95: {target: 0.95, window_days: 7}",
+            "objectives:\n  overhead_p95: {below_s: null}",
             ":2: objectives.overhead_p95: must say below_s, in seconds",
         ),
         ("least_bad: 0", ":1: least_bad: must be 1 to 1000, not 0"),

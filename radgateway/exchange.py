@@ -35,7 +35,7 @@ CLIENT_CLOSED = 499
 
 HEDGE_LOST = "hedge_lost"
 """The `failure` of an attempt that was cancelled because another one of its request was first.
-It says nothing of its provider, and what it used is not known."""
+It says nothing of its provider, and what it used nobody will say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,14 @@ class Attempt:
         self.failure: str | None = None
         """Why it failed, from a closed set of reasons; None while it has not."""
         self.usage: Usage | None = None
+        """What it used, once it has ended; None where that was nothing, as it was never sent or
+        its provider declined."""
         self.price: Price | None = None
         self.cost_usd: Decimal | None = None
-        self.sent = True
-        """False where no byte reached the provider, so trying again is free. By the provider."""
+        self.sent = False
+        """Whether any of it may have reached the provider: else trying again is free, and nothing
+        was used. By the provider; for one that knows nothing of attempts, once it has taken the
+        request's body, or answered."""
         self.connect_s: float | None = None
         """Seconds to a usable connection. By the provider."""
         self.waited_s = 0.0

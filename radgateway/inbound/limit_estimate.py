@@ -18,8 +18,6 @@ from radgateway.inbound.limit_set import NANO
 from radgateway.usage.estimate import Lengths
 from radgateway.usage.prices import Price, cost_usd
 
-_NO_OUTPUT = frozenset({"countTokens", "embedContent", "batchEmbedContents"})
-
 
 class Estimate(NamedTuple):
     """What a request is reserved for."""
@@ -78,19 +76,11 @@ def _nano(cost: Decimal | None) -> int:
     return math.ceil(cost * NANO) if cost is not None else 0
 
 
-def writes_nothing(exchange: Exchange) -> bool:
-    """Whether an operation has no tokens of output, whatever its model."""
-    operation = exchange.operation
-    return operation is not None and (
-        operation.api_type == "embeddings" or operation.action in _NO_OUTPUT
-    )
-
-
 def spent_by(exchange: Exchange, estimate: Estimate, events: int) -> Costs:
     """What a request that has ended is charged: all that its attempts used.
 
-    Where an answer was served and its record does not say what it used, it is charged as
-    reserved. A failure or a refusal counts nothing.
+    Where the record does not say how much an attempt used, it is charged as reserved. One that
+    used nothing, as it was never sent or its provider declined, counts nothing.
     """
     attempts = exchange.attempts
     if not attempts:
@@ -117,15 +107,13 @@ def _spent_elsewhere(exchange: Exchange, estimate: Estimate, events: int) -> Cos
 def _used(attempt: Attempt, estimate: Estimate) -> tuple[int, int, int]:
     """Tokens of input and output, and billionths of a dollar, of one attempt."""
     usage = attempt.usage
-    read = usage.input_tokens if usage is not None else None
-    written = usage.output_tokens if usage is not None else None
-    served = attempt.first_byte is not None and (attempt.status or 500) < 400
-    if read is None and written is None and not served:
+    if usage is None:
         return 0, 0, 0
+    read, written = usage.input_tokens, usage.output_tokens
     if read is None:
-        read = estimate.input_tokens if served else 0
+        read = estimate.input_tokens
     if written is None:
-        written = estimate.output_tokens if served else 0
+        written = estimate.output_tokens
     if attempt.cost_usd is not None:
         return read, written, _nano(attempt.cost_usd)
     return read, written, priced(attempt.price, read, written) if attempt.price is not None else 0

@@ -28,7 +28,6 @@ from radgateway.inbound.limit_estimate import (
     Estimator,
     learn_from,
     spent_by,
-    writes_nothing,
 )
 from radgateway.inbound.limit_headers import refusal_of, told, told_of_one
 from radgateway.inbound.limit_ledger import NOTHING, Hold, LocalLedger, Standing, Verdict
@@ -49,6 +48,7 @@ from radgateway.inbound.limit_storage import (
     storage_of,
 )
 from radgateway.intake import read_ask
+from radgateway.usage.estimate import writes_nothing
 
 OnStorageFailure = Literal["open", "closed", "local"]
 

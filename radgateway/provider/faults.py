@@ -230,6 +230,9 @@ class FaultInjector:
         await self._inject(fate, scope, receive, send)
 
     async def _inject(self, fate: Fate, scope: Scope, receive: Receive, send: Send) -> None:
+        attempt = attempt_of(scope)
+        if attempt is not None:
+            attempt.sent = True  # as if the provider had done it: that is what it is for
         if fate.latency_s:
             await pause(scope, fate.latency_s)
         kind = fate.kind

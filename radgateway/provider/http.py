@@ -169,14 +169,19 @@ class HTTPProvider:
         )
         clock = self._clock
         began = clock()
+        attempt.sent = False  # it may take a while to find a connection
         try:
             response = await self._upstream.send(request, self._timeouts)
+            attempt.sent = True
         except UpstreamError as error:
             attempt.sent = error.sent
             if self._on_unreachable is not None and error.code in _UNREACHABLE:
                 self._on_unreachable(str(error))
             await answer(scope, send, self._refusal(error.code, retry=not error.sent))
             return
+        except BaseException:
+            attempt.sent = request.sent  # cancelled, mostly
+            raise
         finally:
             attempt.waited_s += clock() - began
         attempt.connect_s = response.connect_s

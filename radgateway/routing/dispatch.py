@@ -205,7 +205,7 @@ class Dispatch:
         path, body = operation.dialect.address(ask, candidate.model, include_usage=include_usage)
         scope = _provider_scope(self._scope, path, body, attempt)
         try:
-            await provider.app(scope, _replay(body), trial.send)
+            await provider.app(scope, _replay(body, attempt), trial.send)
             if not trial.finished:
                 raise StreamBroken("upstream_truncated")
             self._settle(attempt)
@@ -255,14 +255,18 @@ def _provider_scope(scope: Scope, path: str, body: bytes, attempt: Attempt) -> S
     }
 
 
-def _replay(body: bytes) -> Receive:
-    """A receive that hands out the body once, then waits: the watch owns the disconnect."""
+def _replay(body: bytes, attempt: Attempt) -> Receive:
+    """A receive that hands out the body once, then waits: the watch owns the disconnect.
+
+    Who has taken the body has the request, unless it says that it did not pass it on.
+    """
     pending = True
 
     async def receive_replayed() -> Message:
         nonlocal pending
         if pending:
             pending = False
+            attempt.sent = True
             return {"type": "http.request", "body": body, "more_body": False}
         await asyncio.get_running_loop().create_future()
         raise AssertionError("only cancellation ends the wait")

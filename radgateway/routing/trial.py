@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 from radgateway.asgi import Clock, Headers, Message, Scope, Send, StreamBroken, header, without
 from radgateway.dialects.base import Ask, Dialect
+from radgateway.dialects.reading import output_limit
 from radgateway.errors import CATALOGUE, SOURCE_UPSTREAM, Refusal, end_broken
 from radgateway.exchange import Attempt, Exchange, Usage
 from radgateway.retry_after import retry_after_s
 from radgateway.routing.reply import Reply
-from radgateway.usage.estimate import Lengths, completed
+from radgateway.usage.estimate import Lengths, completed, writes_nothing
 from radgateway.usage.prices import cost_usd
 
 FAILOVER_STATUSES = frozenset({401, 403, 408, 429, 500, 502, 503, 504, 520, 522, 524, 529})
@@ -47,6 +48,7 @@ class Trial:
         "_ask",
         "_clock",
         "_commit",
+        "_declined",
         "_dialect",
         "_exchange",
         "_held",
@@ -93,6 +95,7 @@ class Trial:
         self._ask = ask
         self._lengths = lengths
         self._hide_usage = hide_usage
+        self._declined = False
         self._start: Message | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -116,6 +119,9 @@ class Trial:
         attempt.status = status
         attempt.response_headers = message["headers"]
         self._start = message
+        ours = attempt.failure is not None  # a layer of ours answers in the provider's place
+        if not ours:
+            attempt.sent = True
         if status < 300:
             self.reply = Reply(
                 self._dialect,
@@ -124,7 +130,8 @@ class Trial:
                 hide_usage=self._hide_usage,
             )
             return
-        if status >= 400 and attempt.failure is None:
+        self._declined = not ours
+        if status >= 400 and not ours:
             # In the provider's own words: what a layer of ours says is meant for the caller.
             attempt.retry_after_s = retry_after_s(message["headers"])
             self.told_off = header(message["headers"], b"x-should-retry") == b"false"
@@ -257,23 +264,51 @@ class Trial:
         if self.reply is not None:
             attempt.usage = self._used(self.reply)
             attempt.cost_usd = cost_usd(attempt.usage, attempt.price)
+        elif attempt.sent and not self._declined:
+            # It has the prompt, and charges for it; what became of it nobody will say.
+            attempt.usage = completed(None, self._prompt_tokens(), self._unseen())
+            attempt.cost_usd = cost_usd(attempt.usage, attempt.price)
 
-    def _used(self, reply: Reply) -> Usage:
-        """What the attempt used, as far as anybody can tell."""
-        model, body_bytes = self.attempt.model, len(self._ask.body)
-        # A form has a recording in it, whose length in bytes says nothing.
-        form = self._ask.content_type[:10].lower() == b"multipart/"
+    def _used(self, reply: Reply) -> Usage | None:
+        """What the attempt used, as far as anybody can tell; None where that is nothing."""
         reply.close()
         usage = reply.usage
         if reply.complete and self.attempt.failure is None:
             if usage is None:
                 return Usage(source="absent")
-            self._lengths.learn(model, 0 if form else body_bytes, usage)
+            body_bytes = 0 if self._is_form else len(self._ask.body)
+            self._lengths.learn(self.attempt.model, body_bytes, usage)
             return usage
+        if reply.failed and usage is None and not reply.parts:
+            return None  # an error answer, if under a 200
         if usage is not None and usage.total_tokens is not None and reply.reported_in_full:
             return usage
-        prompt_tokens = None if form else self._lengths.prompt(model, body_bytes)
-        return completed(usage, prompt_tokens, reply.parts if reply.told else None)
+        written = reply.parts if reply.told else self._unseen()
+        return completed(usage, self._prompt_tokens(), written)
+
+    @property
+    def _is_form(self) -> bool:
+        """A form has a recording in it, whose length in bytes says nothing."""
+        return self._ask.content_type[:10].lower() == b"multipart/"
+
+    def _prompt_tokens(self) -> int | None:
+        """Tokens of the prompt, estimated; None where nothing tells."""
+        if self._is_form:
+            return None
+        return self._lengths.prompt(self.attempt.model, len(self._ask.body))
+
+    def _unseen(self) -> int | None:
+        """Tokens of an answer that did not come, estimated; None where nothing tells."""
+        attempt = self.attempt
+        if self._ask.stream:
+            # It ends with its connection, and nothing of it had come.
+            return 0 if attempt.first_byte is None else None
+        if writes_nothing(self._exchange):
+            return 0
+        if not self._dialect.texts:
+            return None
+        waited_s = attempt.latency_s(self._clock())
+        return self._lengths.unseen(attempt.model, output_limit(self._ask), waited_s)
 
     async def deliver(self) -> None:
         """No other attempt will be made: give the caller what this one came to."""

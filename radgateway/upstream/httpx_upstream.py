@@ -136,6 +136,10 @@ class HTTPXUpstream:
             response.fit_to_end = not (
                 event.startswith("connection.") and event.endswith("complete")
             )
+            if event.startswith("connection."):
+                request.sent = False
+            elif event.endswith("send_request_headers.started"):
+                request.sent = True
             if response.ending is not None:
                 return
             if event.endswith("send_request_headers.started"):
@@ -151,6 +155,8 @@ class HTTPXUpstream:
             content=body or None,
             extensions={"timeout": _library_clocks(timeouts), "trace": trace},
         )
+        # Of a transport that reports no steps nobody knows better; one that does says so at once.
+        request.sent = True
         # In a task of its own, so that it is cancelled once, and when it does no harm.
         task = asyncio.get_running_loop().create_task(self._exchange(built))
         self._sending.add(task)

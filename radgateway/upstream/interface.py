@@ -38,7 +38,8 @@ class Timeouts:
 class UpstreamRequest:
     """One request. `headers` carry neither Host nor the body's framing: the client writes those.
 
-    It is not changed once it is made; having Python enforce that would cost a microsecond a call.
+    But for `sent` it is not changed once it is made; having Python enforce that would cost a
+    microsecond a call.
     """
 
     method: str
@@ -47,6 +48,9 @@ class UpstreamRequest:
     headers: Headers
     body: bytes | AsyncIterator[bytes] = b""
     """Bytes are sent with a Content-Length, an iterator in chunks as fast as the peer reads."""
+    sent: bool = False
+    """Whether any byte of it may have reached the provider. By the client, before it waits for an
+    answer: a call that is cancelled has no other way to say so."""
 
 
 class UpstreamResponse(Protocol):

@@ -11,13 +11,17 @@ import math
 from collections import OrderedDict
 from dataclasses import replace
 
-from radgateway.exchange import Usage, UsageSource
+from radgateway.exchange import Exchange, Usage, UsageSource
 
 TOKENS_PER_BYTE = 0.25
 """Tokens of a prompt per byte of its request, until the model's own are known: four bytes a token
 is English; JSON and other languages differ, and a picture comes to far less."""
 OUTPUT_TOKENS = 500
 """Tokens of an answer whose length nobody bounds, until the model's own are known."""
+TOKENS_PER_S = 100
+"""Tokens a second that a model has written, where its answer was awaited in vain: most write 50 to
+150. One that is awaited for long is long."""
+_NO_OUTPUT = frozenset({"countTokens", "embedContent", "batchEmbedContents"})
 _LEARNED = 0.2
 """Weight of each new request in what is known of its model."""
 _MODELS_MAX = 1024
@@ -49,6 +53,16 @@ class Lengths:
         """Tokens of an answer that nobody bounds."""
         return math.ceil(self._of(model).output_tokens)
 
+    def unseen(self, model: str, most: int | None, waited_s: float) -> int:
+        """Tokens of an answer that comes all at once, and for which nobody waits any longer.
+
+        Its provider goes on with it. It is taken for a usual one, or for what can be written in
+        that time where that is more: those that are given up are the long ones. `most` are the
+        tokens that the caller allows, where it says so.
+        """
+        tokens = max(self.answer(model), math.ceil(waited_s * TOKENS_PER_S))
+        return tokens if most is None else min(tokens, most)
+
     def learn(self, model: str, body_bytes: int, usage: Usage) -> None:
         """Take note of what a request of a size really used, where that was reported."""
         read, written = usage.input_tokens, usage.output_tokens
@@ -68,6 +82,14 @@ class Lengths:
         else:
             self._known.move_to_end(model)
         return known
+
+
+def writes_nothing(exchange: Exchange) -> bool:
+    """Whether an operation has no tokens of output, whatever its model."""
+    operation = exchange.operation
+    return operation is not None and (
+        operation.api_type == "embeddings" or operation.action in _NO_OUTPUT
+    )
 
 
 def completed(reported: Usage | None, prompt_tokens: int | None, parts: int | None) -> Usage:

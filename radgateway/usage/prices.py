@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 
-from radgateway.exchange import HEDGE_LOST, Attempt, Usage
+from radgateway.exchange import Attempt, Usage
 
 DAY_S = 86_400
 _FINEST = Decimal("1e-12")
@@ -162,22 +162,12 @@ def _known(price: Decimal | None, otherwise: Decimal) -> Decimal:
 def request_cost_usd(attempts: Iterable[Attempt]) -> Decimal | None:
     """The cost of a request: all of its attempts together, the abandoned ones included.
 
-    An attempt that failed before it reported any tokens is taken to be free. One that was served,
-    broken off or abandoned without a known cost makes the sum unknown.
+    One that used nothing is free; one whose usage or price is not known makes the sum unknown.
     """
     total: Decimal | None = None
     for attempt in attempts:
         if attempt.cost_usd is not None:
             total = attempt.cost_usd if total is None else total + attempt.cost_usd
-        elif not _free(attempt):
+        elif attempt.usage is not None:
             return None
     return total
-
-
-def _free(attempt: Attempt) -> bool:
-    if not attempt.sent:
-        return True
-    served = attempt.first_byte is not None or attempt.failure in (None, HEDGE_LOST)
-    metered = attempt.usage is not None and attempt.usage.source != "absent"
-    refused = attempt.status is not None and attempt.status >= 400
-    return not metered and (refused or not served)

@@ -80,11 +80,18 @@ class _EarlyRow:
     def settled(self) -> UsageRow | None:
         """The row as the request has ended, or None where it ended before its last byte."""
         row, exchange = self._row, self._exchange
-        if row is None or (row.outcome, row.status) == (exchange.outcome, exchange.reported_status):
+        if row is None or self._stands(row):
             return row
         row = row_of(exchange, usage_id=row.usage_id)
         self._hold(row)
         return row
+
+    def _stands(self, row: UsageRow) -> bool:
+        exchange = self._exchange
+        if (row.outcome, row.status) != (exchange.outcome, exchange.reported_status):
+            return False
+        # Of two that raced, the one that lost may end after the winner's last byte.
+        return not any(attempt.hedge for attempt in exchange.attempts)
 
 
 def _of_use(exchange: Exchange) -> bool:

@@ -15,11 +15,10 @@ from radgateway.inbound.limit_estimate import (
     Estimator,
     learn_from,
     spent_by,
-    writes_nothing,
 )
 from radgateway.inbound.limit_ledger import NOTHING
 from radgateway.surface import GEMINI, OPERATIONS
-from radgateway.usage.estimate import OUTPUT_TOKENS
+from radgateway.usage.estimate import OUTPUT_TOKENS, writes_nothing
 from radgateway.usage.prices import Price
 
 PRICE = Price(Decimal("2.50"), Decimal("10"))
@@ -120,8 +119,9 @@ def test_all_attempts_count() -> None:
         attempt(Usage(30, 1)),
         attempt(None, status=None, served=False),
         attempt(Usage(30, 9)),
+        attempt(Usage(40, 0, source="estimated"), status=None, served=False),
     )
-    assert spent(ended) == (60, 10, 250_000)
+    assert spent(ended) == (100, 10, 350_000)
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,13 @@ def test_all_attempts_count() -> None:
         exchange(attempt(None, status=500, served=False), status=502),
         exchange(attempt(None, status=400), status=400),
         exchange(attempt(None, status=None, served=False), status=None, disconnected=True),
+        exchange(attempt(None, status=504, served=False), status=504),
         exchange(status=404),
         exchange(status=None, ended=None),
     ],
 )
-def test_what_was_never_served_costs_nothing(ended: Exchange) -> None:
-    """A failure, a refusal, a client that left before anything came."""
+def test_what_used_nothing_costs_nothing(ended: Exchange) -> None:
+    """A failure, a refusal, a client that left before anything was sent."""
     assert spent_by(ended, ESTIMATE, 0) == NOTHING or spent(ended) == (0, 0, 0)
 
 
@@ -144,6 +145,8 @@ def test_an_answer_without_a_report_is_charged_as_estimated() -> None:
     assert spent(exchange(attempt(Usage(source="absent")))) == (100, 60, 850_000)
     assert spent(exchange()) == (100, 60, 850_000)
     assert spent(exchange(attempt(Usage(30, None)))) == (30, 60, 675_000)
+    gone = attempt(Usage(source="absent"), status=None, served=False)
+    assert spent(exchange(gone, status=None, disconnected=True)) == (100, 60, 850_000)
 
 
 def test_a_broken_stream_is_charged_as_its_record_says() -> None:

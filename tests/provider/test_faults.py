@@ -317,6 +317,7 @@ def test_below_a_router_each_fault_before_the_commit_point_fails_over(
         await router(scope, receive, send)
 
     answer = asyncio.run(drive(app, http_scope(CHAT), STREAM))
+    assert records[0].attempts[0].sent, "as if the provider had done it"
     assert answer.header("x-radgateway-provider") == "good"
     assert answer.header("x-radgateway-fault") is None
     assert answer.body.rstrip().endswith(b"[DONE]")

@@ -55,8 +55,10 @@ class Response:
 class Wire:
     """An upstream that remembers what it was asked, and answers as told."""
 
-    def __init__(self, response: Response | UpstreamError | None = None) -> None:
-        self.response = response
+    def __init__(
+        self, response: Response | UpstreamError | None = None, *, writes: bool = True
+    ) -> None:
+        self.response, self.writes = response, writes
         self.requests: list[UpstreamRequest] = []
         self.bodies: list[bytes] = []
         self.cancelled = 0
@@ -66,6 +68,7 @@ class Wire:
         body = request.body
         self.bodies.append(body if isinstance(body, bytes) else await joined(body))
         if self.response is None:
+            request.sent = self.writes
             try:
                 await asyncio.Event().wait()
             finally:
@@ -233,6 +236,35 @@ def test_what_fails_below_http_is_answered(
     assert got.status == status
     assert json.loads(got.body)["error"]["code"] == code
     assert (attempt.failure, attempt.sent) == (code, sent)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_call_that_is_cancelled_was_sent_once_it_was_written(written: bool) -> None:
+    """While it waits for a connection, nobody can charge for it."""
+    attempt = Attempt("p", "m", 0.0)
+    attempt.sent = True  # the provider has taken the body
+    wire = Wire(writes=written)
+    scope = http_scope(CHAT)
+    scope["state"] = {KEY: Exchange("req-1", "POST"), ATTEMPT_KEY: attempt}
+
+    async def story() -> None:
+        asking = asyncio.ensure_future(
+            drive(HTTPProvider("p", wire, base_url="https://a"), scope, b"{}")
+        )
+        await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(story())
+    assert (wire.cancelled, attempt.sent) == (1, written)
+
+
+def test_an_answer_shows_that_it_was_sent() -> None:
+    """Whatever its status."""
+    attempt = Attempt("p", "m", 0.0)
+    ask(Response(b"{}", status=500), attempt=attempt)
+    assert attempt.sent
 
 
 @pytest.mark.parametrize(

@@ -90,14 +90,18 @@ def test_a_first_attempt_that_comes_after_all_wins() -> None:
     assert outcomes(made) == {"lost": 1}
 
 
-def test_the_losers_usage_is_unknown_and_not_nothing() -> None:
-    """It was cancelled; what its provider charges for that nobody knows, so the sum is unknown."""
-    rig, _ = story([Does(after_s=9)], [OK])
+@pytest.mark.parametrize(("body", "output"), [(BODY, 0), (b'{"model":"m"}', 500)])
+def test_the_losers_usage_is_estimated_and_not_nothing(body: bytes, output: int) -> None:
+    """It was sent, so its provider charges for the prompt, and for an answer that does not stream
+    as well; what the request shows is the winner's."""
+    rig, _ = story([Does(after_s=9)], [Does(rest_s=1)], asks={"body": body})
     row = row_of(rig.records[0])
     lost, won = row.attempts
-    assert (lost.failure, lost.usage_source, lost.input_tokens) == (HEDGE_LOST, "absent", None)
-    assert (won.usage_source, won.output_tokens) == ("reported", 4)
-    assert (row.provider, row.output_tokens, row.cost_usd) == ("b", 4, None)
+    assert (lost.failure, lost.hedge, lost.sent) == (HEDGE_LOST, False, True)
+    assert (lost.usage_source, lost.input_tokens) == ("estimated", -(-len(body) // 4))
+    assert lost.output_tokens == output
+    assert (won.hedge, won.usage_source, won.output_tokens) == (True, "reported", 4)
+    assert (row.provider, row.usage_source, row.output_tokens) == ("b", "reported", 4)
 
 
 def test_in_time_there_is_no_hedge() -> None:

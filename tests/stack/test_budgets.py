@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -22,7 +23,6 @@ from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
 from radgateway.inbound.limit_period import index_of, start_of
 from radgateway.telemetry.request_log import fields_of
-from radgateway.usage.ledger import MemoryLedger, SQLiteLedger
 
 CHAT = "/v1/chat/completions"
 CONFIG: dict[str, Any] = {
@@ -157,33 +157,9 @@ def test_a_budget_in_shadow_refuses_nobody_and_reports() -> None:
     running(story, keys=[CONFIG["keys"][0] | {"shadow_limits": True}])
 
 
-class Kept(MemoryLedger):
-    """A ledger that outlives the gateway."""
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "kept",
-        pytest.param(
-            "sqlite",
-            marks=pytest.mark.skipif(
-                not hasattr(SQLiteLedger, "sums"), reason="the ledger in SQLite has no sums yet"
-            ),
-        ),
-    ],
-)
-def test_a_restart_gives_no_budget_back(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_restart_gives_no_budget_back(tmp_path: Path) -> None:
     """Though limits are counted in memory: the ledger knows what was spent."""
     storage = {"usage": f"sqlite:///{tmp_path}/usage.db"}
-    if kind == "kept":
-        kept = Kept()
-        monkeypatch.setattr("radgateway.assembly.usage.ledger_of", lambda config: kept)
     spent: list[Decimal] = []
 
     async def first(gateway: Gateway) -> None:
@@ -319,7 +295,174 @@ def test_row_log_metrics_and_limits_have_one_figure(
     asyncio.run(run())
 
 
-def test_a_hedge_and_a_failed_attempt_have_rows_of_their_own() -> None:
+def left_at_once() -> asyncio.Event:
+    """The client sends its request and is gone."""
+    leave = asyncio.Event()
+    leave.set()
+    return leave
+
+
+def test_whoever_leaves_again_and_again_comes_to_the_end_of_the_budget() -> None:
+    """The provider has each of the requests, and will charge for them."""
+    slow = {"kind": "mock", "latency_ms": 60_000}
+
+    async def story(gateway: Gateway) -> None:
+        answers = [await ask(gateway, leave=left_at_once()) for _ in range(30)]
+        served = sum(answer.status == 0 for answer in answers)
+        # Each is some 22 tokens of a prompt and the 20 of the answer that it allows: 6 cents.
+        assert 14 <= served <= 17
+        refused = [json.loads(answer.body)["error"]["code"] for answer in answers[served:]]
+        assert refused == ["budget_exceeded"] * (30 - served)
+        (limit,) = (await look(gateway, "keys"))["data"][0]["limits"]
+        rows: list[Any] = []
+        async with asyncio.timeout(10):
+            while len(rows) < served:
+                rows = (await look(gateway, "usage"))["data"]
+        assert {row["outcome"] for row in rows} == {"client_disconnected"}
+        assert Decimal(limit["spent"]) == sum(Decimal(row["costUsd"]) for row in rows)
+
+    running(story, providers={"mock": slow})
+
+
+@pytest.mark.parametrize(
+    ("end", "failure", "code"),
+    [
+        ("left", None, None),
+        ("timed out", "total_timeout", "total_timeout"),
+        ("reset", "upstream_connection_lost", "upstream_connection_lost"),
+    ],
+)
+def test_an_answer_that_never_came_has_one_figure(
+    end: str, failure: str | None, code: str | None
+) -> None:
+    """Whether its client left, a clock ran out or the provider hung up: in the row, the log line,
+    the metrics, and against the budget."""
+    records: list[Exchange] = []
+    leave = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        if end == "left":
+            leave.set()
+        if end == "reset":
+            call.writer.transport.abort()
+        else:
+            await call.until_closed()
+
+    async def run() -> None:
+        async with provider(script) as made:
+            served = {"kind": "openai", "base_url": made.url, "timeouts": {"total_s": 0.2}}
+            if end == "left":
+                del served["timeouts"]
+            config = CONFIG | {
+                "providers": {"p": served},
+                "models": {"m": {"candidates": [{"provider": "p", "price": PRICE}]}},
+                "retry_budget": {"max_attempts": 1},
+            }
+            gateway = create_gateway(config, on_end=records.append)
+            gateway.start()
+            await ask(gateway, leave=leave)
+            rows: list[Any] = []
+            async with asyncio.timeout(10):
+                while not rows:
+                    rows = (await look(gateway, "usage"))["data"]
+            read, written = -(-len(made.calls[0].body) // 4), 20
+            cost = f"{Decimal(3 * read + 15 * written) / 10**6:f}"
+            assert (rows[0]["errorCode"], rows[0]["attempts"][0]["error"]) == (code, failure)
+            for said in (rows[0], rows[0]["attempts"][0]):
+                assert (said["costUsd"], said["usageSource"]) == (cost, "estimated")
+                usage = said["usage"]
+                assert (usage["prompt_tokens"], usage["completion_tokens"]) == (read, written)
+            (limit,) = (await look(gateway, "keys"))["data"][0]["limits"]
+            assert limit["spent"] == cost
+            name = 'rad_gateway_cost_usd_total{model="m",provider="p"}'
+            assert await metric(gateway, name) == float(cost)
+            logged = fields_of(next(r for r in records if r.model is not None))
+            assert (logged["cost_usd"], logged["usage_source"]) == (cost, "estimated")
+            assert (logged["input_tokens"], logged["output_tokens"]) == (read, written)
+            await gateway.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_request_that_was_never_sent_costs_nothing() -> None:
+    """Its provider refuses the connection: the budget is as it was."""
+
+    async def story(gateway: Gateway) -> None:
+        assert (await ask(gateway)).status == 502
+        (limit,) = (await look(gateway, "keys"))["data"][0]["limits"]
+        assert limit["spent"] == "0"
+        rows: list[Any] = []
+        async with asyncio.timeout(10):
+            while not rows:
+                rows = (await look(gateway, "usage"))["data"]
+        assert (rows[0]["usageSource"], rows[0]["costUsd"]) == ("absent", None)
+
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    nobody = {"kind": "openai", "base_url": f"http://127.0.0.1:{port}"}
+    running(story, providers={"mock": nobody})
+
+
+def test_a_race_has_a_row_for_each_of_the_two() -> None:
+    """The one that lost says what it is taken to have used; what the request cost is the sum."""
+    turns = 0
+
+    async def late_at_last(call: Call) -> None:
+        nonlocal turns
+        turns += 1
+        if turns <= 3:
+            await answers(call)
+        else:
+            await call.until_closed()
+
+    async def answers(call: Call) -> None:
+        usage = {"prompt_tokens": 10, "completion_tokens": 2}
+        await call.say(response(json.dumps({"choices": [], "usage": usage}).encode()))
+
+    async def run() -> None:
+        async with provider(late_at_last) as one, provider(answers) as other:
+            model = {
+                "candidates": [{"provider": name, "price": PRICE} for name in ("a", "b")],
+                "hedge": {"min_samples": 3, "min_delay_s": 0.05},
+            }
+            config = CONFIG | {
+                "providers": {
+                    "a": {"kind": "openai", "base_url": one.url},
+                    "b": {"kind": "openai", "base_url": other.url},
+                },
+                "models": {"m": model},
+            }
+            gateway = create_gateway(config)
+            gateway.start()
+            for _ in range(4):
+                assert (await ask(gateway)).status == 200
+            rows: list[Any] = []
+            async with asyncio.timeout(10):
+                while len(rows) < 4:
+                    rows = (await look(gateway, "usage"))["data"]
+            row = rows[0]
+            lost, won = row["attempts"]
+            assert [(each["provider"], each["hedge"]) for each in (lost, won)] == [
+                ("a", False),
+                ("b", True),
+            ]
+            assert (lost["error"], lost["usageSource"]) == ("hedge_lost", "estimated")
+            # What the model's prompts have come to by then, and not more than the caller allows.
+            assert 10 <= lost["usage"]["prompt_tokens"] <= -(-len(one.calls[0].body) // 4)
+            assert lost["usage"]["completion_tokens"] == 20
+            assert (won["error"], won["usageSource"]) == (None, "reported")
+            assert (row["provider"], row["usageSource"]) == ("b", "reported")
+            assert row["usage"]["completion_tokens"] == 2
+            total = Decimal(lost["costUsd"]) + Decimal(won["costUsd"])
+            assert Decimal(row["costUsd"]) == total
+            (limit,) = (await look(gateway, "keys"))["data"][0]["limits"]
+            assert Decimal(limit["spent"]) == sum(Decimal(each["costUsd"]) for each in rows)
+            await gateway.aclose()
+
+    asyncio.run(run())
+
+
+def test_an_attempt_that_failed_has_a_row_of_its_own() -> None:
     """Each attempt says what it used; what the request cost is the sum."""
 
     async def fails(call: Call) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -76,6 +76,18 @@ async def an_upstream(make: Make, limit: int = 10) -> AsyncIterator[Upstream]:
         assert in_use(upstream) == 0
     finally:
         await upstream.aclose()
+
+
+@contextlib.contextmanager
+def full_server() -> Iterator[str]:
+    """A server that takes no more connections: to connect to its URL takes for ever."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
 
 async def hang(line: Line) -> None:
@@ -303,6 +315,35 @@ def test_cancellation_closes_the_connection(make: Make) -> None:
                 await reading
             await eventually(lambda: peer.open == 0)
             assert in_use(upstream) == 0
+
+    run(main)
+
+
+@every_upstream
+def test_a_cancelled_call_says_by_its_request_whether_it_was_sent(make: Make) -> None:
+    """Not while it connects or waits for a connection; from the first byte on it was."""
+
+    async def main() -> None:
+        async def give_up(upstream: Upstream, url: str, until: Callable[[], bool]) -> bool:
+            request = post(url)
+            task = asyncio.create_task(upstream.send(request, QUICK))
+            await eventually(until)
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return request.sent
+
+        with full_server() as url:
+            async with an_upstream(make) as upstream:
+                assert not await give_up(upstream, url, lambda: True)
+        async with Peer(stall, hang) as peer, an_upstream(make, limit=1) as upstream:
+            request = post(peer.url)
+            holder = await upstream.send(request, QUICK)
+            assert request.sent
+            assert not await give_up(upstream, peer.url, lambda: True)
+            await holder.aclose()
+            assert await give_up(upstream, peer.url, lambda: len(peer.heads) == 2)
 
     run(main)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radgateway.exchange import Usage
-from radgateway.usage.estimate import OUTPUT_TOKENS, Lengths, completed
+from radgateway.usage.estimate import OUTPUT_TOKENS, TOKENS_PER_S, Lengths, completed
 
 
 def test_lengths_are_guessed_and_then_learned() -> None:
@@ -29,6 +29,32 @@ def test_only_what_was_reported_is_learned(usage: Usage) -> None:
     lengths = Lengths()
     lengths.learn("m", 10, usage)
     assert (lengths.prompt("m", 100), lengths.answer("m")) == (25, OUTPUT_TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("most", "waited_s", "tokens"),
+    [
+        (None, 0.0, OUTPUT_TOKENS),
+        (None, 60.0, 60 * TOKENS_PER_S),
+        (2000, 0.0, OUTPUT_TOKENS),
+        (2000, 60.0, 2000),
+        (20, 0.0, 20),
+        (0, 60.0, 0),
+    ],
+)
+def test_an_answer_that_was_given_up_is_a_usual_or_a_long_one(
+    most: int | None, waited_s: float, tokens: int
+) -> None:
+    """As long as can be written in the time it was waited for, and as its caller allows."""
+    assert Lengths().unseen("m", most, waited_s) == tokens
+
+
+@given(st.none() | st.integers(0, 10**9), st.floats(0, 86_400))
+def test_an_answer_that_was_given_up_is_bounded(most: int | None, waited_s: float) -> None:
+    """By what its caller allows; where that is nothing, it is a whole answer at least."""
+    tokens = Lengths().unseen("m", most, waited_s)
+    assert tokens >= (OUTPUT_TOKENS if most is None else min(OUTPUT_TOKENS, most))
+    assert tokens <= (10**9 if most is None else most)
 
 
 def test_models_are_remembered_within_a_bound() -> None:

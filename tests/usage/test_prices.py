@@ -9,19 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radgateway.exchange import HEDGE_LOST, Attempt, Usage
+from radgateway.exchange import Attempt, Usage
 from radgateway.usage.prices import Price, cost_usd, request_cost_usd
 
 PRICE = Price(Decimal("0.15"), Decimal("0.60"))
 
 
-def attempt(
-    *, cost: str | None = None, failure: str | None = None, status: int | None = None
-) -> Attempt:
+def attempt(*, cost: str | None = None, usage: Usage | None = None) -> Attempt:
     """An attempt that ended."""
     made = Attempt("openai", "gpt-4o-mini", 0.0)
     made.cost_usd = Decimal(cost) if cost is not None else None
-    made.failure, made.status = failure, status
+    made.usage = usage
     return made
 
 
@@ -45,19 +43,19 @@ def test_a_known_zero_is_zero() -> None:
 
 def test_a_request_costs_all_of_its_attempts() -> None:
     """Failed attempts that used tokens are paid for too."""
-    attempts = [attempt(cost="0.25", failure="idle_timeout"), attempt(cost="0.5")]
+    attempts = [attempt(cost="0.25", usage=Usage(5, 5, source="estimated")), attempt(cost="0.5")]
     assert request_cost_usd(attempts) == Decimal("0.75")
 
 
-def test_a_refused_attempt_is_free_and_an_abandoned_one_unknown() -> None:
-    """A 429 costs nothing; a stream that was broken off cost something nobody reported."""
-    refused = attempt(failure="http_429", status=429)
-    broken = attempt(failure="idle_timeout", status=200)
-    broken.first_byte = 1.0
-    assert request_cost_usd([refused, attempt(cost="0.5")]) == Decimal("0.5")
-    assert request_cost_usd([broken, attempt(cost="0.5")]) is None
-    assert request_cost_usd([attempt(status=200)]) is None
+def test_an_attempt_that_used_nothing_is_free_and_one_that_nobody_knows_of_is_not() -> None:
+    """A refusal adds nothing to the sum; what was used and not told, or has no price, makes it
+    unknown."""
+    assert request_cost_usd([attempt(), attempt(cost="0.5")]) == Decimal("0.5")
+    for usage in (Usage(source="absent"), Usage(5, None, source="estimated"), Usage(5, 5)):
+        assert request_cost_usd([attempt(usage=usage), attempt(cost="0.5")]) is None
+        assert request_cost_usd([attempt(usage=usage)]) is None
     assert request_cost_usd([]) is None
+    assert request_cost_usd([attempt()]) is None
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
@@ -67,14 +65,6 @@ def test_costs_add_up(read: int, written: int) -> None:
     assert one is not None
     assert other is not None
     assert cost_usd(Usage(read, written), PRICE) == one + other
-
-
-def test_what_a_lost_hedge_cost_is_not_known() -> None:
-    """It was cancelled under way; its provider may charge for it, so the sum is unknown."""
-    lost = attempt(failure=HEDGE_LOST)
-    assert request_cost_usd([attempt(cost="0.5"), lost]) is None
-    lost.sent = False
-    assert request_cost_usd([attempt(cost="0.5"), lost]) == Decimal("0.5")
 
 
 D = Decimal

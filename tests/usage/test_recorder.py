@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from radgateway.exchange import Usage, exchange_of, open_exchange
+from radgateway.exchange import HEDGE_LOST, Usage, exchange_of, open_exchange
 from radgateway.surface import LIST_MODELS, OPERATIONS
 from radgateway.usage.recorder import UsageRecorder
 from radgateway.usage.row import UsageRow
@@ -217,6 +217,36 @@ def test_a_row_that_turns_out_otherwise_is_held_anew() -> None:
     assert put == [second]
     assert (first.outcome, second.outcome) == ("success", "interrupted")
     assert first.usage_id == second.usage_id
+
+
+def test_the_loser_of_a_race_is_told_of_though_it_ends_after_the_last_byte() -> None:
+    """An answer that comes whole goes out in the turn in which it wins."""
+
+    async def races(scope: Any, receive: Any, send: Any) -> None:
+        exchange = exchange_of(scope)
+        assert exchange is not None
+        lost = exchange.begin_attempt("a", "m", None)
+        won = exchange.begin_attempt("b", "m", None, hedge=True)
+        won.usage, exchange.final = Usage(12, 18), won
+        await answer_ok(scope, receive, send)
+        lost.failure, lost.usage = HEDGE_LOST, Usage(12, 500, source="estimated")
+
+    async def run() -> None:
+        scope, send, _ = open_exchange(http_scope("/"), nowhere, "r1")
+        await UsageRecorder(races, put=put.append, hold=held.append)(scope, never, send)
+
+    async def nowhere(message: Any) -> None:
+        pass
+
+    held: list[UsageRow] = []
+    put: list[UsageRow] = []
+    asyncio.run(run())
+    early, final = held
+    assert put == [final]
+    assert early.usage_id == final.usage_id
+    lost, won = final.attempts
+    assert (lost.failure, lost.usage_source, lost.output_tokens) == (HEDGE_LOST, "estimated", 500)
+    assert (won.hedge, final.usage_source, final.output_tokens) == (True, "reported", 18)
 
 
 def test_without_a_last_byte_the_row_is_put_at_the_end() -> None:

@@ -94,6 +94,7 @@ class HTTP1Client:
             is_head=method == "HEAD",
         )
         connection.begin(response, head, body)
+        request.sent = True
         await response.until_head()
         return response
 

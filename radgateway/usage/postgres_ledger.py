@@ -8,9 +8,9 @@ server that hangs keeps none, the connection is cut off a little later from here
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
@@ -25,6 +25,7 @@ from radgateway.usage.row import UsageRow
 
 if TYPE_CHECKING:
     from radgateway.usage.read_pool import ReadPool
+    from radgateway.usage.reads import Run
 
 _HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
 # Steps may take long where there are many rows, but to wait for others' is for later.
@@ -153,7 +154,7 @@ class PostgresLedger:
             self._writing = False
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Callable[[str, Any], Sequence[Sequence[Any]]]]:
+    def _reading(self) -> Iterator[Run]:
         """What runs a statement on a connection of the pool, in a transaction that only reads."""
         from radgateway.usage.read_pool import NoneFree  # noqa: PLC0415 - as above
 
@@ -167,7 +168,7 @@ class PostgresLedger:
                 connection.execute(
                     f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_own_limit(limit_s)}"
                 )
-                yield lambda sql, values: connection.execute(sql, values).fetchall()
+                yield connection.execute
                 connection.execute("COMMIT")
         except NoneFree as error:
             raise LedgerUnavailable(f"{self.address}: {error}") from None

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from radgateway.short_turns import in_short_turns
 from radgateway.task_end import end_task
 from radgateway.usage.journal import Entry, Journal
 from radgateway.usage.ledger import Connections, Ledger, LedgerUnavailable
@@ -179,14 +180,15 @@ class UsageWriter:
         return self._ledger.connections()
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        """Ask in a thread, when it is this question's turn."""
+        """Ask in a thread, when it is this question's turn, and without holding up the loop."""
         try:
             async with asyncio.timeout(self._config.read_wait_s):
                 await self._may_read.acquire()
         except TimeoutError:
             raise LedgerUnavailable("too many questions at once") from None
         try:
-            asked = asyncio.get_running_loop().run_in_executor(self._readers, question)
+            loop = asyncio.get_running_loop()
+            asked = loop.run_in_executor(self._readers, in_short_turns, question)
         except RuntimeError:
             self._may_read.release()
             raise LedgerUnavailable("the ledger is closed") from None

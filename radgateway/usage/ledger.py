@@ -59,9 +59,6 @@ class Ledger(Protocol):
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows, all or none, each once. Raises `LedgerUnavailable`."""
 
-    def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows, newest first. Raises `LedgerUnavailable`."""
-
     def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows that fit, newest first, from after a cursor on. Raises `LedgerUnavailable`."""
 
@@ -98,11 +95,6 @@ class MemoryLedger:
                 self._rows.setdefault(row.usage_id, row)
             while len(self._rows) > self._capacity:
                 self._rows.popitem(last=False)
-
-    def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows, newest first."""
-        rows = self._held()
-        return rows[: -limit - 1 : -1] if limit > 0 else []
 
     def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows that fit, newest first, from after a cursor on."""
@@ -164,10 +156,6 @@ class SQLiteLedger:
         """Store rows in one transaction."""
         with self._transaction() as connection:
             insert(connection, rows)
-
-    def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows, newest first."""
-        return self.page(UsageFilter(), max(0, limit)).rows
 
     def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows that fit, newest first, from after a cursor on."""

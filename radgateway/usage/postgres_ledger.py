@@ -80,10 +80,6 @@ class PostgresLedger:
         with self._transaction() as connection:
             insert(connection, rows)
 
-    def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows, newest first."""
-        return self.page(UsageFilter(), max(0, limit)).rows
-
     def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows that fit, newest first, from after a cursor on."""
         from radgateway.usage import reads  # noqa: PLC0415 - heavy, and only when asked

@@ -191,12 +191,6 @@ def bucket_text(unix_s: float, width_s: int) -> str:
     return began.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def check_page(limit: int) -> None:
-    """Raise `ValueError` for a page of no or too many rows."""
-    if not 1 <= limit <= PAGE_MAX:
-        raise ValueError(f"limit must be from 1 to {PAGE_MAX}, not {limit!r}")
-
-
 def newest_first(rows: Iterable[UsageRow]) -> Iterator[UsageRow]:
     """Rows by their ids, which are in the order of time, descending."""
     return iter(sorted(rows, key=lambda row: row.usage_id, reverse=True))

@@ -163,10 +163,6 @@ class UsageWriter:
             self._enough.set()
         return True
 
-    async def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows in the ledger, newest first. Raises `LedgerUnavailable`."""
-        return (await self.page(UsageFilter(), limit)).rows
-
     async def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows in the ledger that fit, newest first. Raises `LedgerUnavailable`."""
         return await self._ask(lambda: self._ledger.page(wanted, limit, cursor))

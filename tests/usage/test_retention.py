@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from ledger_rows import DAY_S, NOON, plain_row
 from msgspec.structs import replace
+from usage_rows import shown
 
 from radgateway import MemoryLedger, PostgresLedger, SQLiteLedger, UsageWriter
 from radgateway.chaos.postgres import PostgresServer
@@ -155,7 +156,7 @@ def test_the_writer_keeps_its_ledger_to_it(tmp_path: Path, monkeypatch: pytest.M
         writer.put(replace(new, usage_id="0" * 32, started_at=float(NOON)))
         writer.put(new)
         async with asyncio.timeout(10):
-            while [r.usage_id for r in await writer.recent(10)] != [new.usage_id]:
+            while [r.usage_id for r in await shown(writer, 10)] != [new.usage_id]:
                 await asyncio.sleep(0.02)
         await writer.aclose()
         assert len(asyncio.all_tasks()) == 1

@@ -141,7 +141,7 @@ class UsageWriter:
         before = self._entries.get(row.usage_id)
         self._entries[row.usage_id] = entry
         if before is not None:
-            self.journal.void(before)
+            self.journal.release(before)
 
     def put(self, row: UsageRow) -> bool:
         """Take a row, at once and without waiting; False where it is lost."""

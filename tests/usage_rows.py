@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from radgateway.usage.ledger import Ledger, MemoryLedger, SQLiteLedger
+from radgateway.usage.query import UsageFilter
 from radgateway.usage.row import AttemptRow, UsageRow, usage_id_at
+from radgateway.usage.writer import UsageWriter
 
 LEDGERS: dict[str, Callable[[Path], Ledger]] = {
     "memory": lambda folder: MemoryLedger(200_000),
@@ -89,3 +91,13 @@ def stored(ledger: Ledger, rows: Iterable[UsageRow]) -> list[UsageRow]:
     for start in range(0, len(listed), 500):
         ledger.write(listed[start : start + 500])
     return sorted(listed, key=lambda row: row.usage_id, reverse=True)
+
+
+def newest(ledger: Ledger, most: int) -> list[UsageRow]:
+    """The newest rows a ledger has, newest first."""
+    return ledger.page(UsageFilter(), most).rows
+
+
+async def shown(writer: UsageWriter, most: int) -> list[UsageRow]:
+    """The same as a writer's ledger has them."""
+    return (await writer.page(UsageFilter(), most)).rows

@@ -19,9 +19,9 @@ plane. What providers answer passes as it came, and is described by their own do
 
 An error's `x-radgateway-error-source` says whose it is. `upstream` errors keep the body their
 provider gave them; those of the `gateway` have the forms here. Fields may be added to any answer.
-HEAD is answered wherever GET is, but for the faults; any other method than those here with 405
-`method_not_allowed` and `Allow`, any other path with 404 `unknown_path`. While it drains, answers
-have `Connection: close`."""
+HEAD is answered wherever GET is; any other method than those here with 405 `method_not_allowed` and
+`Allow`, any other path with 404 `unknown_path`. While it drains, answers have
+`Connection: close`."""
 
 
 def _header(name: str, description: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _ADMIN_KEY: Final[list[dict[str, list[str]]]] = [
 
 
 def paths() -> dict[str, Path]:
-    """All of them. HEAD is answered wherever GET is, but for the faults."""
+    """All of them. HEAD is answered wherever GET is."""
     made = {route: _asked(operation) for route, operation in OPERATIONS.items()}
     made[GEMINI_ROUTE] = _gemini()
     made[MODELS_ROUTE] = _models()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from radgateway.asgi import Clock
+from radgateway.config.problems import shown
 from radgateway.provider.faults import Faults
 
 LONGEST_S = 1800.0
@@ -158,9 +159,7 @@ class Arming:
         """Start breaking a provider, instead of whatever is armed there. Raises `ArmingRefused`."""
         self.check()
         name = order.provider
-        if name not in self._providers:
-            known = ", ".join(sorted(self._providers)) or "none"
-            raise ArmingRefused(f"There is no provider {name!r}; there are: {known}.")
+        self._check_known(name)
         if order.abort.all_affected and self._all_affected(with_provider=name):
             raise ArmingRefused(
                 "No provider would be left unharmed. Say so to have that: "
@@ -172,7 +171,12 @@ class Arming:
         return armed
 
     def disarm(self, provider: str | None, by: str, reason: Reason = "disarmed") -> int:
-        """Stop breaking one provider, or all; returns how many were armed."""
+        """Stop breaking one provider, or all; returns how many were armed.
+
+        Raises `ArmingRefused` for a provider that is not there: the one that was meant stays armed.
+        """
+        if provider is not None:
+            self._check_known(provider)
         names = [name for name in self.armed if provider in (None, name)]
         for name in names:
             self._end(name, reason, by, "")
@@ -196,6 +200,11 @@ class Arming:
             return None
         first = min(armed.until for armed in self.armed.values())
         return min(CHECK_S, max(0.0, first - self._clock()))
+
+    def _check_known(self, provider: str) -> None:
+        if provider not in self._providers:
+            known = ", ".join(sorted(self._providers)) or "none"
+            raise ArmingRefused(f"There is no provider '{shown(provider)}'; there are: {known}.")
 
     def _verdict(self, armed: Armed) -> tuple[Reason, str] | None:
         abort = armed.order.abort

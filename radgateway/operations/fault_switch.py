@@ -14,11 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
-from urllib.parse import parse_qs
 
 import msgspec
 
-from radgateway.asgi import Clock, Receive, Scope, Send, decline, respond
+from radgateway.asgi import Clock, Receive, Scope, Send, decline
 from radgateway.body import ClientDisconnected, read_body
 from radgateway.config.problems import nearest
 from radgateway.errors import Refusal, answer
@@ -31,12 +30,13 @@ from radgateway.operations.arming import (
     ArmingRefused,
     Ended,
 )
+from radgateway.operations.json_endpoint import answer_json
+from radgateway.operations.query_parameters import check_known, parameters_of
 from radgateway.provider.faults import FaultInjector, Faults
 
 _audit = logging.getLogger("radgateway.audit")
 _BODY_MAX = 64 * 1024
-_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-_ALLOW = [(b"allow", b"GET, POST, DELETE")]
+_ALLOW = [(b"allow", b"GET, HEAD, POST, DELETE")]
 
 
 class FaultSwitch:
@@ -202,15 +202,17 @@ class FaultsEndpoint:
         except Refusal as refusal:
             await answer(scope, send, refusal)
             return
-        await respond(send, 200, list(_HEADERS), msgspec.json.encode(view))
+        await answer_json(scope, send, 200, view)
 
     async def _act(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         method, switch = scope["method"], self._switch
-        if method not in ("GET", "POST", "DELETE"):
+        if method not in ("GET", "HEAD", "POST", "DELETE"):
             message = "This path takes GET, POST and DELETE."
             raise Refusal("method_not_allowed", message, headers=list(_ALLOW))
+        query = parameters_of(scope)
+        check_known(query, ("provider",) if method == "DELETE" else ())
         if switch is None:
-            if method == "GET":
+            if method in ("GET", "HEAD"):
                 return {"allowed": False, "armed": [], "ended": []}
             raise Refusal(
                 "faults_not_allowed",
@@ -218,15 +220,14 @@ class FaultsEndpoint:
                 "chaos: {allow: true}.",
             )
         by = _who(scope)
-        if method == "POST":
-            body = await read_body(scope, receive, limit_bytes=_BODY_MAX)
-            try:
+        try:
+            if method == "POST":
+                body = await read_body(scope, receive, limit_bytes=_BODY_MAX)
                 switch.arm(order_of(body), by)
-            except (ValueError, ArmingRefused) as error:
-                raise Refusal("invalid_request", str(error)) from None
-        elif method == "DELETE":
-            query: bytes = scope.get("query_string", b"")
-            switch.arming.disarm(_provider_in(query), by)
+            elif method == "DELETE":
+                switch.arming.disarm(query.get("provider"), by)
+        except (ValueError, ArmingRefused) as error:
+            raise Refusal("invalid_request", str(error)) from None
         return {"allowed": True, **switch.view()}
 
 
@@ -234,11 +235,6 @@ def _who(scope: Scope) -> str:
     exchange = exchange_of(scope)
     principal = exchange.principal if exchange is not None else None
     return principal.name if principal is not None else "unknown"
-
-
-def _provider_in(query: bytes) -> str | None:
-    values = parse_qs(query.decode("latin-1"), max_num_fields=32).get("provider")
-    return values[0] if values else None
 
 
 def order_of(body: bytes) -> ArmingOrder:

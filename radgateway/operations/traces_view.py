@@ -13,7 +13,8 @@ from radgateway.asgi import ASGIApp
 from radgateway.exchange import HEDGE_LOST
 from radgateway.operations.listing import Export, Listing
 from radgateway.operations.query_parameters import TRACES, Query, check_known
-from radgateway.operations.usage_view import Records, export, page_of_query
+from radgateway.operations.usage_view import Records, export, page_of_query, written
+from radgateway.short_turns import in_short_turns, paced
 from radgateway.usage.moment import rfc3339
 from radgateway.usage.query import Page
 from radgateway.usage.row import AttemptRow, UsageRow
@@ -44,7 +45,7 @@ def traces_view(usage: UsageWriter, clock: Callable[[], float] = time.time) -> A
     async def as_json(query: Query) -> tuple[int, Any]:
         check_known(query, TRACES)
         page = await page_of_query(usage, query, clock())
-        return 200, await asyncio.to_thread(_payload, page)
+        return 200, await asyncio.to_thread(in_short_turns, _payload, page)
 
     async def as_csv(query: Query) -> Export:
         check_known(query, TRACES)
@@ -113,9 +114,8 @@ def _fate(attempt: AttemptRow) -> str:
 
 
 def _payload(page: Page) -> msgspec.Raw:
-    data = [event for row in page.rows for event in events_of(row)]
-    answer = {"data": data, "total": len(data), "nextCursor": page.next_cursor}
-    return msgspec.Raw(msgspec.json.encode(answer))
+    data = [written(event) for row in paced(page.rows) for event in events_of(row)]
+    return written({"data": data, "total": len(data), "nextCursor": page.next_cursor})
 
 
 def _cells(row: UsageRow) -> Iterable[tuple[Any, ...]]:

@@ -23,11 +23,12 @@ from radgateway.operations.query_parameters import (
     groups_of,
     whole_number,
 )
+from radgateway.short_turns import in_short_turns, paced
 from radgateway.usage.csv_form import ROW_COLUMNS, lines, row_cells, sums_lines
 from radgateway.usage.ledger import LedgerUnavailable
 from radgateway.usage.query import PAGE_MAX, SUMS_MAX, GroupBy, Page, Sums, UsageFilter
 from radgateway.usage.row import UsageRow
-from radgateway.usage.sums_form import answer_shown, total_of
+from radgateway.usage.sums_form import answer_shown, sums_shown, total_of
 from radgateway.usage.writer import UsageWriter
 
 T = TypeVar("T")
@@ -53,16 +54,16 @@ def usage_view(usage: UsageWriter, clock: Callable[[], float] = time.time) -> AS
         if by:
             found, total = await _sums(usage, filter_of(query, clock()), by)
             # Off the loop: thousands of sums, or a page of rows, take milliseconds to write.
-            return 200, await asyncio.to_thread(_sums_payload, found, total, by)
+            return 200, await asyncio.to_thread(in_short_turns, _sums_payload, found, total, by)
         page = await page_of_query(usage, query, clock())
-        return 200, await asyncio.to_thread(_rows_payload, page)
+        return 200, await asyncio.to_thread(in_short_turns, _rows_payload, page)
 
     async def as_csv(query: Query) -> Export:
         check_known(query, USAGE)
         by = groups_of(query)
         if by:
             found, _ = await _sums(usage, filter_of(query, clock()), by)
-            text = await asyncio.to_thread(sums_lines, found, by)
+            text = await asyncio.to_thread(in_short_turns, sums_lines, found, by)
             return Export(export_name("usage-sums", clock()), _once(text))
         return await export(usage, query, clock(), _ROWS)
 
@@ -111,13 +112,13 @@ async def export(
 
     async def parts() -> AsyncGenerator[bytes, None]:
         page, left = first, most
-        yield await asyncio.to_thread(_text, page.rows, records, records.columns)
+        yield await asyncio.to_thread(in_short_turns, _text, page.rows, records, records.columns)
         while page.next_cursor is not None:
             left -= len(page.rows)
             if left <= 0:
                 return
             page = await asked(usage.page(wanted, min(left, PAGE_MAX), page.next_cursor))
-            yield await asyncio.to_thread(_text, page.rows, records)
+            yield await asyncio.to_thread(in_short_turns, _text, page.rows, records)
 
     return Export(export_name(records.name, now), parts())
 
@@ -141,19 +142,21 @@ async def _sums(
     """The sums by group, and of all that fits, also where there are more groups than given."""
     found = await asked(usage.sums(wanted, by))
     if len(found) < SUMS_MAX:
-        return found, await asyncio.to_thread(total_of, found)
+        return found, await asyncio.to_thread(in_short_turns, total_of, found)
     (total,) = await asked(usage.sums(wanted))
     return found, total
 
 
 def _rows_payload(page: Page) -> msgspec.Raw:
-    data = [row.as_management() for row in page.rows]
-    return _encoded({"data": data, "total": len(data), "nextCursor": page.next_cursor})
+    data = [written(row.as_management()) for row in paced(page.rows)]
+    return written({"data": data, "total": len(data), "nextCursor": page.next_cursor})
 
 
 def _sums_payload(found: list[Sums], total: Sums, by: tuple[GroupBy, ...]) -> msgspec.Raw:
-    return _encoded(answer_shown(found, total, by))
+    data = [written(sums_shown(each, by)) for each in paced(found)]
+    return written(answer_shown(data, found, total, by))
 
 
-def _encoded(payload: dict[str, Any]) -> msgspec.Raw:
+def written(payload: Any) -> msgspec.Raw:
+    """Something as JSON. Of many things each by itself: all at once would hold the interpreter."""
     return msgspec.Raw(msgspec.json.encode(payload))

@@ -9,9 +9,6 @@ all.
 from __future__ import annotations
 
 import asyncio
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
@@ -23,17 +20,12 @@ from prometheus_client.samples import Sample
 
 from radgateway.asgi import Headers, Receive, Scope, Send, decline, header, respond
 from radgateway.errors import Refusal, answer
+from radgateway.short_turns import SHORT_TURNS, paced
 from radgateway.telemetry.instruments import Instruments
 from radgateway.telemetry.multiprocess import drop_dead_gauges, live_workers, shared_directory
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-_SAMPLES_A_TURN = 100
-_TURN_S = 0.0002
-"""How long the rendering thread leaves the interpreter to the others, in seconds."""
-_SWITCH_S = 0.0005
-"""How long others wait for the interpreter at most, in seconds; Python's default is 5 ms."""
 
 
 class MetricsEndpoint:
@@ -82,7 +74,9 @@ class MetricsEndpoint:
 
 def render(registry: CollectorRegistry, open_metrics: bool = False) -> bytes:
     """The registry as text, or that of all workers where they share a directory. Blocks."""
-    with _SHORT_TURNS:
+    # Short turns for the parts that can't pause: the client library gathers a metric's samples in
+    # one go, and those of all workers too.
+    with SHORT_TURNS:
         return _text(registry, open_metrics)
 
 
@@ -144,44 +138,7 @@ class _Unhurried:
 
 
 class _Paced(list[Sample]):
-    """Samples that pause for a moment now and then while they are read.
-
-    A loop that is busy would otherwise have half of the interpreter while a large metric is
-    rendered.
-    """
+    """Samples that pause for a moment now and then while they are read."""
 
     def __iter__(self) -> Iterator[Sample]:
-        for index, sample in enumerate(super().__iter__()):
-            if index % _SAMPLES_A_TURN == _SAMPLES_A_TURN - 1:
-                time.sleep(_TURN_S)
-            yield sample
-
-
-class _ShortTurns:
-    """Inside, whoever waits for the interpreter gets it after a tenth of the usual interval.
-
-    For the parts that can't pause: the client library gathers a metric's samples in one go, and
-    those of all workers too. The interval is the process's, so it is put back by the last thread
-    that leaves.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._usual_s = 0.0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._usual_s = sys.getswitchinterval()
-                sys.setswitchinterval(min(_SWITCH_S, self._usual_s))
-            self._inside += 1
-
-    def __exit__(self, *_error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                sys.setswitchinterval(self._usual_s)
-
-
-_SHORT_TURNS = _ShortTurns()
+        return paced(super().__iter__())

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from radgateway.short_turns import paced
 from radgateway.usage.moment import rfc3339
 from radgateway.usage.query import GroupBy, Sums
 from radgateway.usage.row import UsageRow
@@ -66,7 +67,7 @@ def lines(cells: Iterable[Iterable[Any]]) -> bytes:
     """Records as text. None is an empty cell, and a text that might run as a formula gets a `'`."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\r\n").writerow
-    for record in cells:
+    for record in paced(cells):
         write([_cell(value) for value in record])
     # A lone surrogate, which a model's name can't hold but somebody's id might, has no UTF-8 form.
     return out.getvalue().encode("utf-8", "replace")

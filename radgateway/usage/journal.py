@@ -2,8 +2,9 @@
 
 A journal is a folder of segments, files to which one process appends. The process holds a lock on
 each, which the kernel takes back when it dies, however it dies: whoever opens the folder next finds
-the segments whose lock is free and brings their rows into the ledger. A row that was there already
-is written once more and ignored, since its id is the same.
+the segments whose lock is free and brings their rows into the ledger. A row that the ledger has is
+marked, and is not brought in: the ledger would know its id, but not for longer than it keeps the
+row. What was on its way there when the process died has no mark, and is written once more.
 
 A segment is mapped into memory: a row is copied and no system call is made, which would let go of
 the interpreter for as long as another thread likes to keep it. The file has its full size from the
@@ -183,21 +184,14 @@ class Journal:
         return entry
 
     def release(self, entry: Entry) -> None:
-        """The ledger has the row."""
-        segment = entry.segment
-        segment.outstanding -= 1
-        if segment.sealed and not segment.outstanding:
-            self._settle(segment)
+        """The ledger has the row, or another entry says it anew: this one no longer counts."""
+        entry.segment.void(entry.at)
+        self._let_go(entry.segment)
 
     def abandon(self, entry: Entry) -> None:
         """There is no room in memory for the row: from now on only the disk has it."""
         entry.segment.spilled = True
-        self.release(entry)
-
-    def void(self, entry: Entry) -> None:
-        """Another entry says the same row anew: this one no longer counts."""
-        entry.segment.void(entry.at)
-        self.release(entry)
+        self._let_go(entry.segment)
 
     def seal_spilled(self) -> None:
         """Add no more to a segment that has spilled rows, so that they can be brought in."""
@@ -243,6 +237,11 @@ class Journal:
         self._sealed.add(segment)
         self._current = None
         if not segment.outstanding:
+            self._settle(segment)
+
+    def _let_go(self, segment: Segment) -> None:
+        segment.outstanding -= 1
+        if segment.sealed and not segment.outstanding:
             self._settle(segment)
 
     def _settle(self, segment: Segment) -> None:

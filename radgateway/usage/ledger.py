@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from radgateway.usage import schema, sql_log
 from radgateway.usage.cut_off import cut_off
@@ -33,6 +33,7 @@ from radgateway.usage.sqlite_writing import add_exactly, delete_old, insert
 
 if TYPE_CHECKING:
     from radgateway.usage.read_pool import ReadPool
+    from radgateway.usage.reads import Run
 
 
 class LedgerUnavailable(Exception):
@@ -57,9 +58,6 @@ class Ledger(Protocol):
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows, all or none, each once. Raises `LedgerUnavailable`."""
-
-    def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows, newest first. Raises `LedgerUnavailable`."""
 
     def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows that fit, newest first, from after a cursor on. Raises `LedgerUnavailable`."""
@@ -97,11 +95,6 @@ class MemoryLedger:
                 self._rows.setdefault(row.usage_id, row)
             while len(self._rows) > self._capacity:
                 self._rows.popitem(last=False)
-
-    def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows, newest first."""
-        rows = self._held()
-        return rows[: -limit - 1 : -1] if limit > 0 else []
 
     def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows that fit, newest first, from after a cursor on."""
@@ -163,10 +156,6 @@ class SQLiteLedger:
         """Store rows in one transaction."""
         with self._transaction() as connection:
             insert(connection, rows)
-
-    def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows, newest first."""
-        return self.page(UsageFilter(), max(0, limit)).rows
 
     def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows that fit, newest first, from after a cursor on."""
@@ -238,7 +227,7 @@ class SQLiteLedger:
             self._writing = False
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Callable[[str, Any], Sequence[Sequence[Any]]]]:
+    def _reading(self) -> Iterator[Run]:
         """What runs a statement on a connection of the pool, for as long as one may ask."""
         from radgateway.usage.read_pool import NoneFree  # noqa: PLC0415 - as above
 
@@ -249,7 +238,7 @@ class SQLiteLedger:
                 cut_off(self._read_timeout_s, connection.interrupt) as late,
             ):
                 try:
-                    yield lambda sql, values: connection.execute(sql, values).fetchall()
+                    yield connection.execute
                 except sqlite3.OperationalError:
                     if late.is_set():
                         raise LedgerUnavailable(

@@ -8,9 +8,9 @@ server that hangs keeps none, the connection is cut off a little later from here
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
@@ -25,6 +25,7 @@ from radgateway.usage.row import UsageRow
 
 if TYPE_CHECKING:
     from radgateway.usage.read_pool import ReadPool
+    from radgateway.usage.reads import Run
 
 _HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
 # Steps may take long where there are many rows, but to wait for others' is for later.
@@ -78,10 +79,6 @@ class PostgresLedger:
         """Store rows in one transaction. A NUL, which PostgreSQL can't store, becomes U+FFFD."""
         with self._transaction() as connection:
             insert(connection, rows)
-
-    def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows, newest first."""
-        return self.page(UsageFilter(), max(0, limit)).rows
 
     def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows that fit, newest first, from after a cursor on."""
@@ -153,7 +150,7 @@ class PostgresLedger:
             self._writing = False
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Callable[[str, Any], Sequence[Sequence[Any]]]]:
+    def _reading(self) -> Iterator[Run]:
         """What runs a statement on a connection of the pool, in a transaction that only reads."""
         from radgateway.usage.read_pool import NoneFree  # noqa: PLC0415 - as above
 
@@ -167,7 +164,7 @@ class PostgresLedger:
                 connection.execute(
                     f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_own_limit(limit_s)}"
                 )
-                yield lambda sql, values: connection.execute(sql, values).fetchall()
+                yield connection.execute
                 connection.execute("COMMIT")
         except NoneFree as error:
             raise LedgerUnavailable(f"{self.address}: {error}") from None

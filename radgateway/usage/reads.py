@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg as postgresql
 
+from radgateway.short_turns import paced
 from radgateway.usage.columns import usage_rows
 from radgateway.usage.query import (
     SUMS_MAX,
@@ -27,8 +28,8 @@ from radgateway.usage.rollup import FIGURES, HOUR_S, ROLLUP_NAMES
 from radgateway.usage.spans import Span, spans
 from radgateway.usage.tables import ATTEMPTS, DAILY, HOURLY, REQUESTS
 
-Run = Callable[[str, Any], Sequence[Sequence[Any]]]
-"""Runs a statement with its values, and gives all rows of the result."""
+Run = Callable[[str, Any], Iterable[Sequence[Any]]]
+"""Runs a statement with its values, and gives the rows of the result one by one."""
 Expression = sa.ColumnElement[Any]
 
 _AT_ONCE: Final = 500
@@ -120,14 +121,15 @@ def sums(flavour: Flavour, run: Run, wanted: UsageFilter, by: tuple[GroupBy, ...
     if by:
         most: list[Expression] = [sa.desc("requests_0"), *(sa.asc(group.name) for group in groups)]
         statement = statement.group_by(*groups).order_by(*most).limit(SUMS_MAX)
-    return ordered((_sums(by, row) for row in _run(flavour, run, statement)), by)
+    return ordered([_sums(by, row) for row in paced(_run(flavour, run, statement))], by)
 
 
 def _run(flavour: Flavour, run: Run, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
     compiled = statement.compile(
         dialect=flavour.dialect, compile_kwargs={"render_postcompile": True}
     )
-    return run(str(compiled), compiled.params)
+    # One by one and paced: drivers that give all rows at once keep the interpreter for that long.
+    return list(paced(run(str(compiled), compiled.params)))
 
 
 def _selected(table: sa.Table) -> sa.Select[Any]:

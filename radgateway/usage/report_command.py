@@ -21,7 +21,7 @@ from radgateway.usage.ledger import Ledger, LedgerUnavailable
 from radgateway.usage.moment import moment, rfc3339
 from radgateway.usage.query import GROUPS, SUMS_MAX
 from radgateway.usage.report import report
-from radgateway.usage.sums_form import answer_shown, sums_read, total_of
+from radgateway.usage.sums_form import answer_shown, sums_read, sums_shown, total_of
 
 _EPILOG = f"""\
 Sums the usage ledger, and groups the sums by one or several of
@@ -120,7 +120,7 @@ def _read(options: argparse.Namespace, query: dict[str, str]) -> dict[str, Any]:
         raise _Unanswered(f"the usage ledger does not answer: {error}") from None
     finally:
         ledger.close()
-    return answer_shown(found, total, by)
+    return answer_shown([sums_shown(each, by) for each in found], found, total, by)
 
 
 def _ledger(file: Path | None, environ: Mapping[str, str]) -> Ledger:

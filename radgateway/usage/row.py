@@ -51,7 +51,7 @@ class AttemptRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The table of prices it was charged by; None where none knows its price."""
 
 
-class UsageRow(msgspec.Struct, frozen=True, array_like=True):
+class UsageRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request. The order of the fields is that of the ledger's columns."""
 
     usage_id: str

@@ -66,9 +66,13 @@ def sums_shown(sums: Sums, by: tuple[GroupBy, ...] = ()) -> dict[str, Any]:
     }
 
 
-def answer_shown(found: list[Sums], total: Sums, by: tuple[GroupBy, ...]) -> dict[str, Any]:
-    """What the management API answers where sums are asked for: by group, and of all that fit."""
-    data = [sums_shown(sums, by) for sums in found]
+def answer_shown(
+    data: list[Any], found: list[Sums], total: Sums, by: tuple[GroupBy, ...]
+) -> dict[str, Any]:
+    """What the management API answers where sums are asked for: by group, and of all that fit.
+
+    `data` is each of them as shown.
+    """
     return {
         "data": data,
         "total": len(data),

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from radgateway.short_turns import in_short_turns
 from radgateway.task_end import end_task
 from radgateway.usage.journal import Entry, Journal
 from radgateway.usage.ledger import Connections, Ledger, LedgerUnavailable
@@ -140,7 +141,7 @@ class UsageWriter:
         before = self._entries.get(row.usage_id)
         self._entries[row.usage_id] = entry
         if before is not None:
-            self.journal.void(before)
+            self.journal.release(before)
 
     def put(self, row: UsageRow) -> bool:
         """Take a row, at once and without waiting; False where it is lost."""
@@ -162,10 +163,6 @@ class UsageWriter:
             self._enough.set()
         return True
 
-    async def recent(self, limit: int) -> list[UsageRow]:
-        """The newest rows in the ledger, newest first. Raises `LedgerUnavailable`."""
-        return (await self.page(UsageFilter(), limit)).rows
-
     async def page(self, wanted: UsageFilter, limit: int, cursor: str | None = None) -> Page:
         """Rows in the ledger that fit, newest first. Raises `LedgerUnavailable`."""
         return await self._ask(lambda: self._ledger.page(wanted, limit, cursor))
@@ -179,14 +176,15 @@ class UsageWriter:
         return self._ledger.connections()
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        """Ask in a thread, when it is this question's turn."""
+        """Ask in a thread, when it is this question's turn, and without holding up the loop."""
         try:
             async with asyncio.timeout(self._config.read_wait_s):
                 await self._may_read.acquire()
         except TimeoutError:
             raise LedgerUnavailable("too many questions at once") from None
         try:
-            asked = asyncio.get_running_loop().run_in_executor(self._readers, question)
+            loop = asyncio.get_running_loop()
+            asked = loop.run_in_executor(self._readers, in_short_turns, question)
         except RuntimeError:
             self._may_read.release()
             raise LedgerUnavailable("the ledger is closed") from None

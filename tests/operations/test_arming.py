@@ -162,6 +162,8 @@ def test_disarming_says_who() -> None:
     rig.arm("a")
     rig.arm("b")
     assert rig.arming.disarm("c", "ann") == 0
+    with pytest.raises(ArmingRefused, match="no provider 'd'; there are: a, b, c"):
+        rig.arming.disarm("d", "ann")
     assert rig.arming.disarm("a", "ann") == 1
     assert rig.arming.disarm(None, "bob") == 1
     assert [(ended.provider, ended.by, ended.reason) for ended in rig.off] == [

@@ -213,6 +213,50 @@ def test_an_order_that_is_none_arms_nothing(order: Any, said: str) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(
+    ("method", "query", "said"),
+    [
+        ("DELETE", "providr=first", "did you mean 'provider'"),
+        ("DELETE", "provider=frist", "no provider 'frist'"),
+        ("DELETE", "provider=", "no provider ''"),
+        ("DELETE", "provider=first&provider=second", "given twice"),
+        ("GET", "provider=first", "it takes none"),
+        ("HEAD", "provider=first", ""),
+        ("POST", "provider=first", "it takes none"),
+    ],
+)
+def test_a_query_that_means_nothing_disarms_nothing(method: str, query: str, said: str) -> None:
+    """Least of all everything: a parameter misspelt is not one left out."""
+
+    async def story() -> None:
+        gateway = create_gateway(CONFIG)
+        await faults(gateway, "POST", ERRORS)
+        order = {**ERRORS, "provider": "second"} if method == "POST" else None
+        answer = await faults(gateway, method, order, query=query)
+        assert answer.status == 400
+        assert said in answer.body.decode()
+        armed = json.loads((await faults(gateway)).body)["armed"]
+        assert [each["provider"] for each in armed] == ["first"]
+        await gateway.aclose()
+
+    asyncio.run(story())
+
+
+def test_head_has_the_headers_of_get() -> None:
+    """And no body, whether arming is allowed or not."""
+
+    async def story() -> None:
+        for allowed in (True, False):
+            gateway = create_gateway({**CONFIG, "chaos": {"allow": allowed}})
+            shown, head = await faults(gateway), await faults(gateway, "HEAD")
+            assert (head.status, head.body) == (200, b"")
+            assert head.header("content-length") == str(len(shown.body))
+            assert head.header("cache-control") == shown.header("cache-control") == "no-store"
+            await gateway.aclose()
+
+    asyncio.run(story())
+
+
 def test_the_last_provider_that_serves_is_left_alone() -> None:
     """Whoever's breaker lets nothing through counts as harmed: before the order, and after it."""
 

@@ -21,6 +21,7 @@ from drive import drive, http_scope
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from usage_rows import newest, shown
 
 from radgateway import PostgresLedger, SQLiteLedger, UsageWriter, create_gateway
 from radgateway.chaos.postgres import PostgresServer, binaries
@@ -135,8 +136,8 @@ def test_what_comes_back_is_what_went_in_as_from_sqlite(
     with closing(SQLiteLedger(tmp_path / "u.db")) as other:
         for each in (ledger, other):
             each.write(rows)
-        found = ledger.recent(len(rows))
-        assert found == other.recent(len(rows)) == by_id(rows)
+        found = newest(ledger, len(rows))
+        assert found == newest(other, len(rows)) == by_id(rows)
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])
@@ -144,9 +145,8 @@ def test_a_batch_of_any_size_is_stored(ledger: PostgresLedger, count: int) -> No
     """All rows with all attempts; asked for less, the newest."""
     rows = by_id([row(attempts=index % 4) for index in range(count)])
     ledger.write(rows)
-    assert ledger.recent(1000) == rows
-    assert ledger.recent(3) == rows[:3]
-    assert ledger.recent(0) == ledger.recent(-1) == []
+    assert newest(ledger, 1000) == rows
+    assert newest(ledger, 3) == rows[:3]
 
 
 def test_writing_twice_leaves_one(server: PostgresServer, ledger: PostgresLedger) -> None:
@@ -158,7 +158,7 @@ def test_writing_twice_leaves_one(server: PostgresServer, ledger: PostgresLedger
         writing = [pool.submit(each.write, rows) for each in (ledger, other) for _ in range(1)]
         for each in writing:
             each.result(10)
-    assert ledger.recent(1000) == by_id(rows)
+    assert newest(ledger, 1000) == by_id(rows)
     with psycopg.connect(server.dsn) as connection:
         found = connection.execute("SELECT count(*) FROM radgateway_attempts").fetchone()
     assert found == (600,)
@@ -179,7 +179,7 @@ def test_a_nul_costs_no_row(ledger: PostgresLedger) -> None:
     odd = replace(row("a\0b", attempts=0), request_id="\\u0000", error_code="\0")
     sent = replace(row(), attempts=(replace(row().attempts[0], failure="x\0"),))
     ledger.write([odd, sent])
-    first, second = sorted(ledger.recent(2), key=lambda each: len(each.attempts))
+    first, second = sorted(newest(ledger, 2), key=lambda each: len(each.attempts))
     assert (first.model, first.request_id, first.error_code) == ("a\ufffdb", "\\u0000", "\ufffd")
     assert second.attempts[0].failure == "x\ufffd"
 
@@ -193,9 +193,9 @@ def test_a_rows_own_fault_is_told_from_the_stores(
     with pytest.raises(Exception, match=r".") as caught:
         ledger.write([row(), bad])
     assert not isinstance(caught.value, LedgerUnavailable)
-    assert ledger.recent(10) == []
+    assert newest(ledger, 10) == []
     ledger.write([row()])
-    assert len(ledger.recent(10)) == 1
+    assert len(newest(ledger, 10)) == 1
 
 
 def test_replicas_that_start_at_once_make_one_schema(server: PostgresServer) -> None:
@@ -235,7 +235,7 @@ def test_tables_that_are_there_need_no_right_to_make_some(
         with psycopg.connect(server.dsn) as connection:
             connection.execute("GRANT UPDATE ON radgateway_hourly, radgateway_daily TO clerk")
         clerk.write([row()])
-        assert len(clerk.recent(10)) == 2
+        assert len(newest(clerk, 10)) == 2
 
 
 def test_down_is_unavailable_and_back_is_back(
@@ -248,10 +248,10 @@ def test_down_is_unavailable_and_back_is_back(
         with refused(within_s=1):
             ledger.write([row()])
         with refused(within_s=1):
-            ledger.recent(1)
+            newest(ledger, 1)
     server.start()
     ledger.write([row()])
-    assert len(ledger.recent(10)) == 2
+    assert len(newest(ledger, 10)) == 2
 
 
 def test_a_server_that_hangs_costs_seconds_and_no_row(
@@ -272,7 +272,7 @@ def test_a_server_that_hangs_costs_seconds_and_no_row(
     finally:
         server.resume()
     ledger.write(rows)
-    assert ledger.recent(1000) == by_id(rows)
+    assert newest(ledger, 1000) == by_id(rows)
 
 
 def test_what_waits_for_a_lock_leaves_nothing_behind(
@@ -311,7 +311,7 @@ def test_what_an_administrator_does_is_no_rows_fault(
     with closing(PostgresLedger(server.dsn + read_only)) as standby:
         with refused(within_s=1):
             standby.write([row()])
-        assert len(standby.recent(10)) == 1
+        assert len(newest(standby, 10)) == 1
 
 
 PASSWORD = "hunter22"
@@ -362,7 +362,7 @@ def test_a_wrong_password_is_not_repeated(server: PostgresServer) -> None:
     """The server's own words come through, which say whose it is."""
     dsn = server.dsn.replace(server.password, PASSWORD)
     with pytest.raises(LedgerUnavailable, match="authentication failed for user") as caught:
-        PostgresLedger(dsn).recent(1)
+        newest(PostgresLedger(dsn), 1)
     assert PASSWORD not in everything_said(caught.value)
 
 
@@ -384,18 +384,18 @@ def test_a_writer_catches_up_after_an_outage(
         for each in rows[:100]:
             writer.put(each)
         async with asyncio.timeout(20):
-            while len(await writer.recent(2000)) < 100:
+            while len(await shown(writer, 2000)) < 100:
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(server.stop)
             for each in rows[100:]:
                 assert writer.put(each)
             with pytest.raises(LedgerUnavailable):
-                await writer.recent(1)
+                await shown(writer, 1)
             await asyncio.sleep(0.3)  # for some tries that fail
             await asyncio.to_thread(server.start)
-            while len(await writer.recent(2000)) < len(rows):
+            while len(await shown(writer, 2000)) < len(rows):
                 await asyncio.sleep(0.02)
-        assert await writer.recent(2000) == by_id(rows)
+        assert await shown(writer, 2000) == by_id(rows)
         await writer.aclose()
         assert writer.lost == 0
 
@@ -449,7 +449,7 @@ def test_outages_under_load_lose_nothing(server: PostgresServer, tmp_path: Path)
         async with asyncio.timeout(30):
             while (await writer.sums(UsageFilter()))[0].requests < len(put):
                 await asyncio.sleep(0.05)
-        found = await asyncio.to_thread(ledger.recent, 100_000)
+        found = await asyncio.to_thread(newest, ledger, 100_000)
         assert found == by_id(put)
         (sums,) = await writer.sums(UsageFilter())
         assert sums == summed(put, UsageFilter(), ())[0]
@@ -492,4 +492,4 @@ def test_a_gateway_keeps_its_usage_in_postgresql(server: PostgresServer, tmp_pat
     asyncio.run(story(f"file:{file}", 1))
     asyncio.run(story(server.dsn, 2))
     with closing(PostgresLedger(server.dsn)) as ledger:
-        assert {(each.api_key_name, each.status) for each in ledger.recent(10)} == {("k", 200)}
+        assert {(each.api_key_name, each.status) for each in newest(ledger, 10)} == {("k", 200)}

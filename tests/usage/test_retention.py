@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,9 +15,11 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 from usage.ledger_rows import DAY_S, NOON, plain_row
+from usage_rows import shown
 
 from radgateway import MemoryLedger, PostgresLedger, SQLiteLedger, UsageWriter
 from radgateway.chaos.postgres import PostgresServer
+from radgateway.usage.journal import Journal
 from radgateway.usage.ledger import LedgerUnavailable
 from radgateway.usage.query import UsageFilter
 from radgateway.usage.retention import EXPIRED_AT_ONCE, Horizon, Retention, RetentionConfig
@@ -155,7 +158,7 @@ def test_the_writer_keeps_its_ledger_to_it(tmp_path: Path, monkeypatch: pytest.M
         writer.put(replace(new, usage_id="0" * 32, started_at=float(NOON)))
         writer.put(new)
         async with asyncio.timeout(10):
-            while [r.usage_id for r in await writer.recent(10)] != [new.usage_id]:
+            while [r.usage_id for r in await shown(writer, 10)] != [new.usage_id]:
                 await asyncio.sleep(0.02)
         await writer.aclose()
         assert len(asyncio.all_tasks()) == 1
@@ -177,3 +180,44 @@ def test_a_ledger_that_is_away_ends_nothing() -> None:
         await writer.aclose()
 
     asyncio.run(story())
+
+
+def test_what_was_deleted_does_not_come_again_from_a_journal(
+    ledger: SQLiteLedger | PostgresLedger, tmp_path: Path
+) -> None:
+    """A journal that is found after years has only what was never stored, and that counts."""
+    old = [replace(plain_row(), usage_id=f"{at:032x}", started_at=float(MIDNIGHT)) for at in (1, 2)]
+    horizon = Horizon(NOON + 50.0 * DAY_S, None, None)
+    while ledger.expire(horizon):
+        pass
+    (before,) = ledger.sums(UsageFilter())
+
+    async def killed() -> None:
+        journal = Journal(tmp_path / "j")
+        writer = UsageWriter(ledger, UsageWriterConfig(interval_s=0.01), journal=journal)
+        writer.put(old[0])
+        async with asyncio.timeout(10):
+            while await shown(writer, 10) != old[:1] or writer._entries:
+                await asyncio.sleep(0.01)
+        writer.hold(old[1])
+        # The file as the kernel has it when the process dies: nobody closes anything.
+        (tmp_path / "left").mkdir()
+        for file in (tmp_path / "j").iterdir():
+            shutil.copy(file, tmp_path / "left")
+        await writer.aclose()
+
+    async def found() -> None:
+        writer = UsageWriter(ledger, journal=Journal(tmp_path / "left"))
+        writer.start()
+        async with asyncio.timeout(10):
+            while any((tmp_path / "left").iterdir()):
+                await asyncio.sleep(0.01)
+        assert await shown(writer, 10) == old[1:]
+        await writer.aclose()
+
+    asyncio.run(killed())
+    assert ledger.expire(horizon) == 1
+    asyncio.run(found())
+    assert ledger.expire(horizon) == 1
+    (after,) = ledger.sums(UsageFilter())
+    assert after.requests == before.requests + 2

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from usage_rows import newest
 
 from radgateway.chaos.postgres import postgres_server
 from radgateway.exchange import Exchange
@@ -39,7 +40,7 @@ def test_sqlites_statements(wanted: bool, tmp_path: Path, caplog: pytest.LogCapt
     caplog.set_level(logging.DEBUG if wanted else logging.INFO, LOGGER)
     with closing(SQLiteLedger(tmp_path / "usage.db")) as ledger:
         ledger.write(ROWS)
-        assert ledger.recent(1) == ROWS
+        assert newest(ledger, 1) == ROWS
     for statement in ("INSERT INTO radgateway_requests", "SELECT", "COMMIT"):
         assert (statement in said(caplog)) is wanted
 
@@ -51,7 +52,7 @@ def test_postgresqls_statements(wanted: bool, dsn: str, caplog: pytest.LogCaptur
     caplog.set_level(logging.DEBUG if wanted else logging.INFO, LOGGER)
     with closing(PostgresLedger(dsn)) as ledger:
         ledger.write(ROWS)
-        assert ROWS[0] in ledger.recent(10)
+        assert ROWS[0] in newest(ledger, 10)
     for statement in ("INSERT INTO radgateway_requests", "SELECT", "COMMIT"):
         assert (statement in said(caplog)) is wanted
     assert ROWS[0].usage_id not in said(caplog)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from usage_rows import newest, shown
 
 from radgateway.exchange import Exchange
 from radgateway.usage.journal import Journal, Segment
@@ -48,7 +49,7 @@ class FlakyLedger(MemoryLedger):
 async def until_stored(writer: UsageWriter, count: int, limit_s: float = 3.0) -> None:
     """Wait until the ledger holds a number of rows."""
     async with asyncio.timeout(limit_s):
-        while len(await writer.recent(100_000)) < count:
+        while len(await shown(writer, 100_000)) < count:
             await asyncio.sleep(0.01)
 
 
@@ -170,7 +171,7 @@ def test_closing_writes_what_is_queued_and_refuses_the_rest(tmp_path: Path) -> N
         await writer.aclose()
 
     asyncio.run(run())
-    assert len(SQLiteLedger(path).recent(10_000)) == 1234
+    assert len(newest(SQLiteLedger(path), 10_000)) == 1234
 
 
 def test_closing_ends_in_time_though_the_ledger_hangs() -> None:
@@ -213,9 +214,9 @@ def test_rows_survive_a_loop_that_ends_without_a_close(tmp_path: Path) -> None:
     reader = SQLiteLedger(path)
     while time.monotonic() < deadline and not path.exists():
         time.sleep(0.01)
-    while time.monotonic() < deadline and not reader.recent(1):
+    while time.monotonic() < deadline and not newest(reader, 1):
         time.sleep(0.01)
-    assert len(reader.recent(10)) == 1
+    assert len(newest(reader, 10)) == 1
     reader.close()
 
 
@@ -245,7 +246,7 @@ def test_with_a_journal_a_full_queue_loses_nothing(tmp_path: Path) -> None:
         await asyncio.sleep(0.05)
         ledger.failures = 0
         await until_stored(writer, 200)
-        assert {each.usage_id for each in await writer.recent(1000)} == {
+        assert {each.usage_id for each in await shown(writer, 1000)} == {
             each.usage_id for each in rows
         }
         await writer.aclose()
@@ -271,7 +272,7 @@ def test_with_a_journal_what_is_left_at_the_close_is_the_nexts(tmp_path: Path) -
         writer.start()
         writer.start()
         await until_stored(writer, 50)
-        assert {each.usage_id for each in await writer.recent(1000)} == {r.usage_id for r in rows}
+        assert {each.usage_id for each in await shown(writer, 1000)} == {r.usage_id for r in rows}
         await writer.aclose()
 
     asyncio.run(first())
@@ -310,7 +311,7 @@ def test_a_row_held_and_then_corrected_is_stored_as_corrected(tmp_path: Path) ->
         else:
             writer.put(corrected)
         await until_stored(writer, 1)
-        found = await writer.recent(10)
+        found = await shown(writer, 10)
         await writer.aclose()
         return found
 
@@ -384,7 +385,7 @@ def test_a_correction_that_finds_no_disk_leaves_the_row_as_it_was(
         segment.close()
         assert writer.put(corrected)
         await until_stored(writer, 1)
-        assert await writer.recent(9) == [corrected]
+        assert await shown(writer, 9) == [corrected]
         await writer.aclose()
 
     asyncio.run(run())

@@ -4,16 +4,20 @@ Counted in the ledger, so it holds for all replicas that share one and outlives 
 figure is a ratio of sums, never a mean of ratios, which would weigh a quiet night like a busy hour
 (Google, "The Site Reliability Workbook", ch. 5). Counts are whole, and what is made of them is
 decimal and rounded once, when it is shown.
+
+Counting takes some three dozen small questions to the ledger, so whoever asks within a few seconds
+shares one count, which says of when it is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from radgateway.asgi import ASGIApp
 from radgateway.operations.json_endpoint import JSONEndpoint
@@ -35,6 +39,9 @@ WINDOWS: Final[dict[str, int]] = {
     "30d": 2_592_000,
 }
 """The windows that burn rates are alerted on, in seconds, each within the next."""
+
+MAX_AGE_S: Final = 5.0
+"""Seconds for which a count is shown."""
 
 _DAY_S: Final = 86_400
 _PLACES: Final = Decimal("1e-9")
@@ -106,14 +113,57 @@ def slo_view(
 ) -> ASGIApp:
     """The endpoint. `clock` gives Unix seconds."""
 
+    shared = _SharedCount(usage, clock)
+
     async def show_slo(query: Query) -> tuple[int, Any]:
         check_known(query, ())
-        now = clock()
-        counts = await windows(usage, now)
+        at, counts = await shared.count()
         data = [_shown(objective, counts) for objective in objectives]
-        return 200, {"data": data, "total": len(data), "at": rfc3339(now)}
+        return 200, {"data": data, "total": len(data), "at": rfc3339(at)}
 
     return JSONEndpoint(show_slo)
+
+
+class _Count(NamedTuple):
+    at: float
+    """Unix seconds at which the windows end."""
+    windows: dict[str, Counts | None]
+
+
+class _SharedCount:
+    """One count for all who ask while it is made, and for `MAX_AGE_S` afterwards."""
+
+    def __init__(self, usage: UsageWriter, clock: Callable[[], float]) -> None:
+        self._usage = usage
+        self._clock = clock
+        self._task: asyncio.Task[_Count] | None = None
+
+    async def count(self) -> _Count:
+        """The count. Raises `Refusal`, which the next to ask need not share."""
+        task = self._task
+        if task is None or not self._is_of_use(task):
+            task = self._task = asyncio.create_task(self._made())
+            task.add_done_callback(_looked_at)
+        return await asyncio.shield(task)
+
+    async def _made(self) -> _Count:
+        now = self._clock()
+        return _Count(now, await windows(self._usage, now))
+
+    def _is_of_use(self, task: asyncio.Task[_Count]) -> bool:
+        if task.get_loop() is not asyncio.get_running_loop():
+            return False
+        if not task.done():
+            return True
+        if task.cancelled() or task.exception() is not None:
+            return False
+        # A clock that was put back would otherwise keep it for that long.
+        return 0.0 <= self._clock() - task.result().at < MAX_AGE_S
+
+
+def _looked_at(task: asyncio.Task[_Count]) -> None:
+    if not task.cancelled():
+        task.exception()  # whoever asked may be gone, and nobody else needs to know
 
 
 async def windows(usage: UsageWriter, now: float) -> dict[str, Counts | None]:

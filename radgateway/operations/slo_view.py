@@ -4,16 +4,20 @@ Counted in the ledger, so it holds for all replicas that share one and outlives 
 figure is a ratio of sums, never a mean of ratios, which would weigh a quiet night like a busy hour
 (Google, "The Site Reliability Workbook", ch. 5). Counts are whole, and what is made of them is
 decimal and rounded once, when it is shown.
+
+Counting takes some three dozen small questions to the ledger, so whoever asks within a few seconds
+shares one count, which says of when it is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from radgateway.asgi import ASGIApp
 from radgateway.operations.json_endpoint import JSONEndpoint
@@ -37,9 +41,8 @@ WINDOWS: Final[dict[str, int]] = {
 }
 """The windows that burn rates are alerted on, in seconds, each within the next."""
 
-KEPT_S: Final = 5.0
-"""Seconds an answer is given again for: a display on the wall may ask each second, and to count
-takes the ledger some three dozen small questions."""
+MAX_AGE_S: Final = 5.0
+"""Seconds for which a count is shown."""
 
 _DAY_S: Final = 86_400
 _PLACES: Final = Decimal("1e-9")
@@ -72,17 +75,12 @@ def slo_view(
     Those about time are not the ledger's to tell: its sums don't say how many were slow.
     """
     counted = {name: each for name, each in (objectives or Objectives()) if each.below_s is None}
-    widths = _widths(counted)
-    kept: tuple[float, list[dict[str, Any]]] = (float("-inf"), [])
+    shared = _SharedCount(usage, _widths(counted), clock)
 
     async def show_slo(query: Query) -> tuple[int, Any]:
-        nonlocal kept
         check_known(query, ())
-        now = clock()
-        if not 0 <= now - kept[0] < KEPT_S:
-            counts = await windows(usage, now, widths)
-            kept = now, [_shown(name, each, counts) for name, each in counted.items()]
-        at, data = kept
+        at, counts = await shared.count()
+        data = [_shown(name, each, counts) for name, each in counted.items()]
         return 200, {"data": data, "total": len(data), "at": rfc3339(at)}
 
     return JSONEndpoint(show_slo)
@@ -96,6 +94,51 @@ def _widths(objectives: Mapping[str, Objective]) -> dict[str, int]:
 
 def _window(objective: Objective) -> str:
     return f"{objective.window_days}d"
+
+
+class _Count(NamedTuple):
+    at: float
+    """Unix seconds at which the windows end."""
+    windows: dict[str, Counts | None]
+
+
+class _SharedCount:
+    """One count for all who ask while it is made, and for `MAX_AGE_S` afterwards."""
+
+    def __init__(
+        self, usage: UsageWriter, widths: Mapping[str, int], clock: Callable[[], float]
+    ) -> None:
+        self._usage = usage
+        self._widths = widths
+        self._clock = clock
+        self._task: asyncio.Task[_Count] | None = None
+
+    async def count(self) -> _Count:
+        """The count. Raises `Refusal`, which the next to ask need not share."""
+        task = self._task
+        if task is None or not self._is_of_use(task):
+            task = self._task = asyncio.create_task(self._made())
+            task.add_done_callback(_looked_at)
+        return await asyncio.shield(task)
+
+    async def _made(self) -> _Count:
+        now = self._clock()
+        return _Count(now, await windows(self._usage, now, self._widths))
+
+    def _is_of_use(self, task: asyncio.Task[_Count]) -> bool:
+        if task.get_loop() is not asyncio.get_running_loop():
+            return False
+        if not task.done():
+            return True
+        if task.cancelled() or task.exception() is not None:
+            return False
+        # A clock that was put back would otherwise keep it for that long.
+        return 0.0 <= self._clock() - task.result().at < MAX_AGE_S
+
+
+def _looked_at(task: asyncio.Task[_Count]) -> None:
+    if not task.cancelled():
+        task.exception()  # whoever asked may be gone, and nobody else needs to know
 
 
 async def windows(

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from drive import drive, http_scope
+from drive import drive, http_scope, no_other_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from usage_rows import LEDGERS, stored, usage_row
 
-from radgateway.operations.slo_view import KEPT_S, WINDOWS, Counts, burn_rate, slo_view, windows
+from radgateway.operations.slo_view import MAX_AGE_S, WINDOWS, Counts, burn_rate, slo_view, windows
 from radgateway.slo.objectives import Objective, Objectives
-from radgateway.usage.ledger import Ledger, MemoryLedger
+from radgateway.usage.ledger import Ledger, LedgerUnavailable, MemoryLedger
 from radgateway.usage.row import UsageRow, usage_id_at
 from radgateway.usage.writer import UsageWriter
 
@@ -203,34 +203,87 @@ def test_the_objectives_are_those_of_the_configuration() -> None:
     assert (error_rate["name"], error_rate["windowDays"]) == ("error_rate", 7)
 
 
-def test_an_answer_is_kept_for_some_seconds_and_says_of_when_it_is() -> None:
-    """So that a display that asks each second does not keep the ledger busy."""
-    ledger, now = MemoryLedger(), [NOW]
-    usage = UsageWriter(ledger)
-    stored(ledger, [good(5)])
-
-    async def story() -> None:
-        view = slo_view(usage, clock=lambda: now[0])
-
-        async def seen() -> tuple[int, str]:
-            answer = json.loads((await drive(view, http_scope("/", method="GET"))).body)
-            return answer["data"][0]["windows"]["1h"]["valid"], answer["at"]
-
-        first = await seen()
-        stored(ledger, [good(4)])
-        now[0] += KEPT_S - 0.5
-        assert await seen() == first
-        now[0] += 1
-        count, at = await seen()
-        assert (first[0], count) == (1, 2)
-        assert at > first[1]
-        await usage.aclose()
-
-    asyncio.run(story())
-
-
 def test_it_takes_no_parameters(ledger: Ledger) -> None:
     """One that is given is refused, and not ignored."""
     status, shown = show(ledger, "window=5m")
     assert status == 400
     assert "it takes none" in shown["error"]["message"]
+
+
+class Asked(MemoryLedger):
+    """A ledger that counts its questions, and may be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.questions = 0
+        self.away = False
+
+    def sums(self, *asked: Any) -> Any:
+        """Sums, counted."""
+        self.questions += 1
+        if self.away:
+            raise LedgerUnavailable("away")
+        return super().sums(*asked)
+
+
+def test_whoever_asks_within_seconds_shares_a_count() -> None:
+    """It says of when it is; one that is too old, or failed, is made anew."""
+    ledger, now = Asked(), [NOW]
+    stored(ledger, [good(10)])
+
+    async def story() -> None:
+        usage = UsageWriter(ledger)
+        app = slo_view(usage, clock=lambda: now[0])
+
+        async def valid() -> tuple[int, str]:
+            answer = await drive(app, http_scope("/", method="GET"))
+            assert answer.status == 200
+            shown = json.loads(answer.body)
+            return shown["data"][0]["windows"]["5m"]["valid"], shown["at"]
+
+        first = await asyncio.gather(*(valid() for _ in range(20)))
+        assert set(first) == {(1, "2026-11-25T10:20:34.000Z")}
+        asked = ledger.questions
+        assert 0 < asked < 20
+        stored(ledger, [good(5)])
+        now[0] += MAX_AGE_S - 0.5
+        assert await valid() == first[0]
+        assert ledger.questions == asked
+        now[0] += 0.5
+        assert await valid() == (2, "2026-11-25T10:20:39.000Z")
+        now[0] -= 2
+        assert (await valid())[1] == "2026-11-25T10:20:37.000Z"
+
+        now[0] += 7200
+        ledger.away = True
+        away = await drive(app, http_scope("/", method="GET"))
+        assert (away.status, away.header("retry-after")) == (503, "5")
+        ledger.away = False
+        stored(ledger, [usage_row(now[0] - 1)])
+        assert (await valid())[0] == 1
+        await usage.aclose()
+
+    asyncio.run(story())
+
+
+def test_who_leaves_takes_no_count_from_the_others() -> None:
+    """Nor is a failure that nobody waited for left for the log."""
+    ledger = Asked()
+    stored(ledger, [good(10)])
+
+    async def story() -> None:
+        usage = UsageWriter(ledger)
+        app = slo_view(usage, clock=lambda: NOW)
+        asking = [asyncio.create_task(drive(app, http_scope("/", method="GET"))) for _ in range(2)]
+        await asyncio.sleep(0)
+        asking[0].cancel()
+        assert (await asking[1]).status == 200
+        ledger.away = True
+        app = slo_view(usage, clock=lambda: NOW)
+        leaving = asyncio.create_task(drive(app, http_scope("/", method="GET")))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await no_other_tasks() == set()
+        await usage.aclose()
+
+    asyncio.run(story())

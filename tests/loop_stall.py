@@ -10,13 +10,17 @@ from typing import Any
 
 
 async def stall_s(work: Callable[[], Awaitable[Any]]) -> float:
-    """The longest the loop overslept meanwhile, in seconds."""
+    """The longest the loop was kept waiting meanwhile, in seconds of this process's processor time.
+
+    Of that, and not of the clock: what other processes have of the machine is no stall of ours,
+    while whatever keeps the interpreter from the loop is at work itself.
+    """
     task = asyncio.ensure_future(work())
     longest_s, turns = 0.0, 0
     while not task.done():
-        began = time.perf_counter()
+        began = time.process_time()
         await asyncio.sleep(0.001)
-        longest_s = max(longest_s, time.perf_counter() - began - 0.001)
+        longest_s = max(longest_s, time.process_time() - began - 0.001)
         turns += 1
     await task
     assert turns > 3  # it was done beside the loop, not between two of its turns
@@ -28,7 +32,7 @@ def shortest_stall_s(
 ) -> tuple[float, list[float]]:
     """The longest stall of the best of some tries, in seconds, and that of each.
 
-    What else runs on the machine only ever adds to a stall, so the shortest shows what is the
+    What else runs in the process only ever adds to a stall, so the shortest shows what is the
     work's own. Nothing more is tried once one is below `good_s`.
     """
 

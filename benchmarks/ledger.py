@@ -65,7 +65,8 @@ def _row(one: UsageRow, at: int, count: int) -> UsageRow:
         one,
         usage_id=f"{int(started_at * 1000):012x}{at:020x}",
         started_at=started_at,
-        request_id=f"{at * 7919 % 1_000_003:032x}",
+        request_id=_random_id(at),
+        trace_id=_random_id(~at),
         api_key_name=f"key-{at % KEYS}",
         model=f"model-{model}",
         selected_model=f"model-{model}",
@@ -74,6 +75,11 @@ def _row(one: UsageRow, at: int, count: int) -> UsageRow:
         output_tokens=at % 333,
         cost_usd=f"0.0000{at % 977:03d}",
     )
+
+
+def _random_id(of: int) -> str:
+    """An id that is of one thing alone, and in no order."""
+    return f"{of * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}"
 
 
 def write(ledger: DatabaseLedger, count: int) -> Written:
@@ -99,6 +105,8 @@ def questions(ledger: DatabaseLedger) -> dict[str, Callable[[], object]]:
         "page of 50, the newest": lambda: ledger.page(UsageFilter(), 50),
         "page of 50, of a day long ago": lambda: ledger.page(old_day, 50),
         "page that finds nothing in the last day": lambda: ledger.page(rare, 50),
+        "the request of an id": lambda: ledger.page(UsageFilter(request_id=_random_id(77)), 50),
+        "the requests of a trace": lambda: ledger.page(UsageFilter(trace_id=_random_id(~77)), 50),
         "sums of all by key": lambda: ledger.sums(UsageFilter(), ("key",)),
         "sums of all by hour": lambda: ledger.sums(UsageFilter(), ("hour",)),
         "sums of the last 24 h by model": lambda: ledger.sums(last_day, ("model",)),

@@ -26,7 +26,7 @@ from radgateway.usage.query import (
 )
 from radgateway.usage.rollup import FIGURES, HOUR_S, ROLLUP_NAMES
 from radgateway.usage.spans import Span, spans
-from radgateway.usage.tables import ATTEMPTS, DAILY, HOURLY, REQUESTS
+from radgateway.usage.tables import ATTEMPTS, DAILY, HOUR, HOURLY, REQUESTS
 
 Run = Callable[[str, Any], Iterable[Sequence[Any]]]
 """Runs a statement with its values, and gives the rows of the result one by one."""
@@ -90,7 +90,7 @@ def page(flavour: Flavour, run: Run, wanted: UsageFilter, limit: int, cursor: st
     """A page as `query.page_of` gives it."""
     rows = REQUESTS.c
     statement = _selected(REQUESTS).order_by(rows.usage_id.desc()).limit(limit + 1)
-    statement = statement.where(*_fitting(wanted), *_key_bounds(wanted))
+    statement = statement.where(*_fitting(wanted), *(_hours(wanted) or _key_bounds(wanted)))
     if cursor is not None:
         statement = statement.where(rows.usage_id < cursor)
     found = _run(flavour, run, statement)
@@ -164,6 +164,25 @@ def _within(span: Span, column: Expression) -> list[Expression]:
     return [*found, column < span.until] if span.until is not None else found
 
 
+def _hours(wanted: UsageFilter) -> list[Expression]:
+    """In which hours to look for an id: those that there are, found one by one along its index."""
+    if wanted.request_id is None and wanted.trace_id is None:
+        return []
+    hour = sa.func.min(HOUR)
+    rows = REQUESTS.alias("others")
+    first = sa.select(hour.label("hour")).select_from(rows)
+    if wanted.since is not None:
+        # As of the whole hour before it, or after: databases round as they like.
+        first = first.where(sa.literal(int(wanted.since // HOUR_S)) <= HOUR)
+    hours = first.cte("hours", recursive=True)
+    following = sa.select(hour).select_from(rows).where(hours.c.hour < HOUR).scalar_subquery()
+    step = sa.select(following).where(hours.c.hour.is_not(None))
+    if wanted.until is not None:
+        step = step.where(hours.c.hour <= int(-(-wanted.until // HOUR_S)))
+    hours = hours.union_all(step)
+    return [HOUR.in_(sa.select(hours.c.hour))]
+
+
 def _key_bounds(wanted: UsageFilter) -> list[Expression]:
     """Between which keys the rows of the time asked for are: read from the index by time.
 
@@ -195,7 +214,7 @@ def _counted(
         for each in fields(wanted)
         if each.name not in _ROLLED_UP
     ):
-        return _of_rows(flavour).where(*_fitting(wanted))
+        return _of_rows(flavour).where(*_fitting(wanted), *_hours(wanted))
     pieces = spans(asked, by_day="hour" not in by)
     parts: list[sa.Select[Any]] = []
     for table, found in ((DAILY, pieces.days), (HOURLY, pieces.hours)):

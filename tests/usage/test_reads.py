@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import fields
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -203,3 +205,82 @@ def test_pages_of_a_time_long_ago_come_in_order(ledger: Ledger) -> None:
             break
     assert len(shown) == 40
     assert all(later > earlier for later, earlier in pairwise(shown))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        UsageFilter(request_id="r"),
+        UsageFilter(trace_id="t", since=NOON + 3.0 * DAY_S, until=NOON + 15.0 * DAY_S),
+    ],
+)
+def test_an_id_is_looked_for_along_its_index(ledger: Ledger, wanted: UsageFilter) -> None:
+    """For a page and for sums: whoever is on call looks for one request among millions."""
+    start = plain_row()
+    ledger.write(
+        [
+            replace(
+                start,
+                usage_id=f"{at:032x}",
+                started_at=NOON + at * 1000.0,
+                request_id=f"r{at}",
+                trace_id=f"t{at}",
+            )
+            for at in range(2000)
+        ]
+    )
+    plans: list[str] = []
+
+    def explained(flavour: reads.Flavour, run: reads.Run, explain: str) -> None:
+        def noted(sql: str, values: Any) -> list[Sequence[Any]]:
+            plans.append("\n".join(str(line) for line in run(f"{explain} {sql}", values)))
+            return []
+
+        reads.page(flavour, noted, wanted, 50, None)
+        with contextlib.suppress(IndexError):  # sums are of something, and here there is nothing
+            reads.sums(flavour, noted, wanted, ())
+
+    if isinstance(ledger, SQLiteLedger):
+        with closing(sqlite3.connect(ledger.path)) as connection:
+            explained(reads.SQLITE, connection.execute, "EXPLAIN QUERY PLAN")
+    else:
+        assert isinstance(ledger, PostgresLedger)
+        with psycopg.connect(**ledger._parameters) as session:
+            # Of so few rows it would rather read all of them.
+            session.execute("ANALYZE radgateway_requests; SET enable_seqscan = off")
+            explained(reads.POSTGRESQL, session.execute, "EXPLAIN")
+    name = "request_id" if wanted.request_id is not None else "trace_id"
+    assert len(plans) == 2
+    for plan in plans:
+        assert f"radgateway_requests_by_{name}" in plan
+        assert "radgateway_requests_by_time" not in plan
+        assert "Seq Scan on radgateway_requests" not in plan
+        assert "SCAN radgateway_requests" not in plan
+
+
+def test_an_id_is_found_at_the_edges_of_hours(ledger: Ledger) -> None:
+    """Wherever a database thinks that an hour begins, and however long nobody asked anything."""
+    hours = (0, 1, 2, 1799, 1800, 1801, 3599)
+    times = [
+        NOON + day * DAY_S + second + part
+        for day in (0, 40)
+        for second in hours
+        for part in (0.0, 0.5)
+    ]
+    kept = [
+        replace(plain_row(), usage_id=f"{at:032x}", started_at=time, request_id=f"r{at}")
+        for at, time in enumerate(times)
+    ]
+    ledger.write(kept)
+    for row in kept:
+        since, until = row.started_at, row.started_at + 0.25
+        for wanted in (
+            UsageFilter(request_id=row.request_id),
+            UsageFilter(request_id=row.request_id, since=since),
+            UsageFilter(request_id=row.request_id, until=until),
+            UsageFilter(request_id=row.request_id, since=since, until=until),
+        ):
+            assert ledger.page(wanted, 5).rows == [row]
+            assert ledger.sums(wanted)[0].requests == 1
+        gone = UsageFilter(request_id=row.request_id, until=since)
+        assert ledger.page(gone, 5).rows == []

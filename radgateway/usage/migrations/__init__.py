@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """All steps, in their order."""
 HEAD: Final = REVISIONS[-1]
 """The schema that this version reads and writes."""

@@ -9,7 +9,7 @@ import pytest
 from slo_tools import ROOT
 
 SCRIPT = ROOT / ".ci" / "tools"
-TOOLS = ("promtool", "prometheus", "amtool", "prometheus-alertmanager")
+TOOLS = ("promtool", "prometheus", "amtool", "prometheus-alertmanager", "node", "npm")
 
 
 def program(folder: Path, name: str, text: str = "exit 0") -> None:
@@ -37,7 +37,7 @@ def tools(path: Path) -> subprocess.CompletedProcess[str]:
 
 def test_it_does_nothing_where_all_is_there(path: Path) -> None:
     """Not a word, not a package asked for; upstream's name of Alertmanager does as well."""
-    for name in (*TOOLS[:3], "alertmanager"):
+    for name in (*TOOLS[:3], *TOOLS[4:], "alertmanager"):
         program(path, name)
     done = tools(path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -50,7 +50,7 @@ def test_it_says_what_to_do_by_hand(path: Path, has_apt: bool) -> None:
         program(path, "apt-get")
     done = tools(path)
     assert done.returncode == 1
-    assert "promtool, prometheus, amtool and alertmanager" in done.stderr
+    assert "promtool, prometheus, amtool, alertmanager, node and npm" in done.stderr
     assert ("there is no sudo" if has_apt else "There is no apt-get") in done.stderr
 
 
@@ -58,7 +58,7 @@ def test_it_installs_what_is_missing_as_root(path: Path, tmp_path: Path) -> None
     """With fresh lists where the first try fails, and without a service at the next start."""
     log = tmp_path / "log"
     lists = tmp_path / "lists"
-    for name in ("promtool", "prometheus", "apt-get", "systemctl"):
+    for name in ("promtool", "prometheus", "npm", "apt-get", "systemctl"):
         program(path, name)
     program(
         path,
@@ -73,7 +73,7 @@ esac""",
     done = tools(path)
     assert done.returncode == 0, done.stderr
     asked = log.read_text()
-    assert asked.count("--no-install-recommends prometheus-alertmanager\n") == 2
+    assert asked.count("--no-install-recommends prometheus-alertmanager nodejs npm\n") == 2
     assert "apt-get update" in asked
     assert "systemctl disable --quiet prometheus-alertmanager\n" in asked
     assert " prometheus\n" not in asked

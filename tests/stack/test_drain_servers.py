@@ -34,7 +34,7 @@ environment: local
 keys: [{name: k, secret: key-1}]
 admin_keys: [{name: ops, secret: key-admin}]
 providers:
-  endless: {kind: mock, tokens_per_s: 4}
+  endless: {kind: mock, tokens_per_s: 1}  # as good as: it outlasts the start of fifty clients
   brief: {kind: mock, tokens_per_s: 10}
   silent: {kind: mock, latency_ms: 60000}
   fast: {kind: mock}

@@ -61,6 +61,8 @@ class Flavour(NamedTuple):
     """The whole second that a time is in."""
     parts: Callable[[Expression], list[Expression]]
     """A decimal as numbers that can be summed without loss: units, then 10^-9, then 10^-18."""
+    has_ids: bool
+    """Whether it has indexes by the ids of requests and traces."""
 
 
 def _split(text: Expression) -> list[Expression]:
@@ -78,11 +80,13 @@ SQLITE: Final = Flavour(
     sqlite.dialect(paramstyle="named"),
     lambda time: sa.cast(time, sa.Integer),
     _split,
+    has_ids=False,
 )
 POSTGRESQL: Final = Flavour(
     postgresql.dialect(),  # type: ignore[no-untyped-call]  # SQLAlchemy's own omission
     lambda time: sa.cast(sa.func.floor(time), sa.BigInteger),
     lambda number: [number],
+    has_ids=True,
 )
 
 
@@ -90,7 +94,9 @@ def page(flavour: Flavour, run: Run, wanted: UsageFilter, limit: int, cursor: st
     """A page as `query.page_of` gives it."""
     rows = REQUESTS.c
     statement = _selected(REQUESTS).order_by(rows.usage_id.desc()).limit(limit + 1)
-    statement = statement.where(*_fitting(wanted), *(_hours(wanted) or _key_bounds(wanted)))
+    statement = statement.where(
+        *_fitting(wanted), *(_hours(flavour, wanted) or _key_bounds(wanted))
+    )
     if cursor is not None:
         statement = statement.where(rows.usage_id < cursor)
     found = _run(flavour, run, statement)
@@ -164,9 +170,9 @@ def _within(span: Span, column: Expression) -> list[Expression]:
     return [*found, column < span.until] if span.until is not None else found
 
 
-def _hours(wanted: UsageFilter) -> list[Expression]:
+def _hours(flavour: Flavour, wanted: UsageFilter) -> list[Expression]:
     """In which hours to look for an id: those that there are, found one by one along its index."""
-    if wanted.request_id is None and wanted.trace_id is None:
+    if not flavour.has_ids or (wanted.request_id is None and wanted.trace_id is None):
         return []
     hour = sa.func.min(HOUR)
     rows = REQUESTS.alias("others")
@@ -214,7 +220,7 @@ def _counted(
         for each in fields(wanted)
         if each.name not in _ROLLED_UP
     ):
-        return _of_rows(flavour).where(*_fitting(wanted), *_hours(wanted))
+        return _of_rows(flavour).where(*_fitting(wanted), *_hours(flavour, wanted))
     pieces = spans(asked, by_day="hour" not in by)
     parts: list[sa.Select[Any]] = []
     for table, found in ((DAILY, pieces.days), (HOURLY, pieces.hours)):

@@ -137,7 +137,8 @@ async def _until_told(running: Coroutine[Any, Any, Report]) -> Report:
     """Run it, and clean up on SIGTERM as on Ctrl-C."""
     task = asyncio.current_task()
     assert task is not None
-    with contextlib.suppress(NotImplementedError):  # no signals on this system's loop
+    # Windows' loops take no handlers of signals; Ctrl-C is told to all.
+    with contextlib.suppress(NotImplementedError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await running
 

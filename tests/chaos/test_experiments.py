@@ -124,9 +124,11 @@ def test_with_a_budget_without_end_retry_budget_is_refuted() -> None:
 def test_rows_that_go_elsewhere_are_missed_in_postgresql() -> None:
     """Requests are answered all the same, so only the rows can tell."""
     elsewhere = {"storage.usage": "memory://"}
-    report = report_of("database-postgres", settings=elsewhere, limits={"caught_up_s": 0.1})
+    # How fast they are answered is another finding, and a busy machine's.
+    limits = {"caught_up_s": 0.1, "slower_ms": 60_000}
+    report = report_of("database-postgres", settings=elsewhere, limits=limits)
     missed = [f"answered requests without a row, {when}" for when in ("hung", "down")]
-    assert set(missed) <= set(failing(report))
+    assert failing(report) == missed
     assert report.exit_code == 1
 
 

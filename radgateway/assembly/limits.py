@@ -27,6 +27,8 @@ from radgateway.usage.writer import UsageWriter
 
 _log = logging.getLogger("radgateway.app")
 _NO_LIMITS = LimitSet()
+_JOURNAL_S = 2.0
+"""Seconds that a journal is waited for before it is said that what was spent is not known."""
 _WITHOUT_STORE = {"open": "unchecked", "closed": "refused", "local": "local"}
 """The state of `degraded.MODES` that each policy for a lost store leads to."""
 
@@ -108,6 +110,8 @@ def budget_seed(
         return None
 
     async def spent(since: float, until: float) -> dict[str, Decimal] | None:
+        if not await usage.brought_in(_JOURNAL_S):
+            return None  # a process that was killed may have spent what only its journal says
         try:
             sums = await usage.sums(UsageFilter(since=since, until=until), ("key",))
         except LedgerUnavailable:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 
 from limits.aio.storage import Storage
 
-from radgateway.asgi import ASGIApp
+from radgateway.asgi import ASGIApp, Clock
 from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.bearer_tokens import NAME_PREFIX
 from radgateway.inbound.limit_period import Period
@@ -26,6 +27,8 @@ from radgateway.usage.writer import UsageWriter
 
 _log = logging.getLogger("radgateway.app")
 _NO_LIMITS = LimitSet()
+_JOURNAL_S = 2.0
+"""Seconds that a journal is waited for before it is said that what was spent is not known."""
 _WITHOUT_STORE = {"open": "unchecked", "closed": "refused", "local": "local"}
 """The state of `degraded.MODES` that each policy for a lost store leads to."""
 
@@ -38,7 +41,7 @@ def limits_storage(config: GatewayConfig) -> Storage:
     return storage_of(storage.reveal())
 
 
-def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
+def limit_book(config: GatewayConfig, models: ModelTable, *, wall: Clock = time.time) -> LimitBook:
     """All limits of a configuration, and the prices that money is reserved by."""
     limits, none = config.limits, (None, _NO_LIMITS)
     own = {key.name: key.limit_set for key in config.keys if key.limit_set != _NO_LIMITS}
@@ -59,8 +62,9 @@ def limit_book(config: GatewayConfig, models: ModelTable) -> LimitBook:
         return (entry, found) if entry is not None and found is not None else None
 
     def prices_of(asked: str) -> Prices:
-        route = models.find(asked)
-        return [c.price for c in route.candidates if c.price is not None] if route else []
+        route, now = models.find(asked), wall()
+        prices = [c.price for c in route.candidates if c.price is not None] if route else []
+        return [price.at(now) for price in prices]
 
     return LimitBook(
         of_key=of_key,
@@ -106,6 +110,8 @@ def budget_seed(
         return None
 
     async def spent(since: float, until: float) -> dict[str, Decimal] | None:
+        if not await usage.brought_in(_JOURNAL_S):
+            return None  # a process that was killed may have spent what only its journal says
         try:
             sums = await usage.sums(UsageFilter(since=since, until=until), ("key",))
         except LedgerUnavailable:

@@ -49,7 +49,7 @@ class LimitBook:
     total: LimitSet | None = None
     """What all callers may spend together."""
     prices_of: Callable[[str], Prices] | None = None
-    """The prices of whoever may serve a model, to reserve money by."""
+    """The prices, as they are now, of whoever may serve a model, to reserve money by."""
     shadow: bool = False
     """Whether all limits only count and report."""
 

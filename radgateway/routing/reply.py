@@ -8,6 +8,7 @@ one that breaks off leaves no fragment before its error event.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any
@@ -25,6 +26,10 @@ _EVENT_MAX = 256 * 1024
 """Bytes of one event looked at; a larger one (an image) passes unread."""
 _TAIL_MAX = 16 * 1024
 """Bytes kept of the end of a body too large to read whole: usage stands at the end."""
+_REPORT_MAX = 4096
+"""Bytes of one usage object looked at; the longest known has some 800."""
+_REPORTS_MAX = 4
+"""Usage objects looked at: the last of a part that was cut may not be whole."""
 
 # A line ends in CR LF, LF or CR (WHATWG HTML §9.2.5). CR LF must not count as two, so a CR at the
 # end of what has come waits for what follows it.
@@ -302,8 +307,8 @@ def _mended(data: bytes) -> Any:
 
 
 def _reports(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where usage objects that are whole begin and end in JSON, the last first."""
-    for match in reversed([*_USAGE.finditer(data)]):
+    """Where the last usage objects that are whole begin and end in JSON, the last first."""
+    for match in reversed(deque(_USAGE.finditer(data), _REPORTS_MAX)):
         end = _object_end(data, match.end())
         if end is not None:
             yield match.end(), end
@@ -312,7 +317,7 @@ def _reports(data: bytes) -> Iterator[tuple[int, int]]:
 def _object_end(data: bytes, start: int) -> int | None:
     """Where the JSON object at `start` ends; counts have no strings with braces in them."""
     depth = 0
-    for at in range(start, len(data)):
+    for at in range(start, min(start + _REPORT_MAX, len(data))):
         byte = data[at]
         if byte == 0x7B:
             depth += 1

@@ -139,7 +139,7 @@ class ProviderRouter:
             return session_key(scope, ask.model, ask.body, ask.content_type)
 
         order = strategies.BY_NAME[route.strategy]
-        return order(spoken, self._rng, self._latencies, session)
+        return order(spoken, self._rng, self._latencies, session, exchange.started_at)
 
     def _speaks(self, candidate: Candidate, operation: Operation) -> bool:
         dialects = self._providers[candidate.provider].dialects

@@ -17,9 +17,11 @@ from radgateway.routing.latency import LatencyBook
 from radgateway.routing.models import Candidate, StrategyName
 
 Strategy = Callable[
-    [Sequence[Candidate], random.Random, LatencyBook, Callable[[], bytes]], Sequence[Candidate]
+    [Sequence[Candidate], random.Random, LatencyBook, Callable[[], bytes], float],
+    Sequence[Candidate],
 ]
-"""(candidates, random source, latencies, the session's key on demand) -> order of trial."""
+"""(candidates, random source, latencies, the session's key on demand, Unix seconds) -> order of
+trial."""
 
 
 def priority(
@@ -27,6 +29,7 @@ def priority(
     rng: random.Random,
     latencies: LatencyBook,
     session: Callable[[], bytes],
+    unix_s: float,
 ) -> Sequence[Candidate]:
     """Highest weight first; as configured among equals. The original gateway's meaning."""
     return sorted(candidates, key=_negative_weight)
@@ -37,6 +40,7 @@ def weighted(
     rng: random.Random,
     latencies: LatencyBook,
     session: Callable[[], bytes],
+    unix_s: float,
 ) -> Sequence[Candidate]:
     """Each first in proportion to its weight, and so on among the rest (Efraimidis, Spirakis)."""
     return sorted(candidates, key=lambda c: -math.log(1.0 - rng.random()) / c.weight)
@@ -47,6 +51,7 @@ def least_latency(
     rng: random.Random,
     latencies: LatencyBook,
     session: Callable[[], bytes],
+    unix_s: float,
 ) -> Sequence[Candidate]:
     """The better of two random ones first (Mitzenmacher), the rest by expected first byte.
 
@@ -65,9 +70,10 @@ def least_cost(
     rng: random.Random,
     latencies: LatencyBook,
     session: Callable[[], bytes],
+    unix_s: float,
 ) -> Sequence[Candidate]:
-    """Cheapest first by input plus output price; an unknown price comes last, it is not free."""
-    return sorted(candidates, key=_cost)
+    """Cheapest first by input plus output price of then; an unknown price is last, not free."""
+    return sorted(candidates, key=lambda c: _cost(c, unix_s))
 
 
 def sticky(
@@ -75,6 +81,7 @@ def sticky(
     rng: random.Random,
     latencies: LatencyBook,
     session: Callable[[], bytes],
+    unix_s: float,
 ) -> Sequence[Candidate]:
     """Weighted rendezvous hashing of the session: every replica picks alike without shared state.
 
@@ -97,10 +104,10 @@ def _negative_weight(candidate: Candidate) -> float:
     return -candidate.weight
 
 
-def _cost(candidate: Candidate) -> Decimal:
+def _cost(candidate: Candidate, unix_s: float) -> Decimal:
     if candidate.price is None:
         return Decimal("Infinity")
-    return candidate.price.level
+    return candidate.price.at(unix_s).level
 
 
 def _rendezvous(key: bytes, candidate: Candidate) -> float:

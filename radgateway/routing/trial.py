@@ -273,9 +273,10 @@ class Trial:
         """What the attempt used, as far as anybody can tell; None where that is nothing."""
         reply.close()
         usage = reply.usage
-        if reply.complete and self.attempt.failure is None:
-            if usage is None:
-                return Usage(source="absent")
+        whole = reply.complete and self.attempt.failure is None
+        if whole and usage is None and (self.finished or reply.ended):
+            return Usage(source="absent")  # all was said, and nothing of it
+        if whole and usage is not None:
             body_bytes = 0 if self._is_form else len(self._ask.body)
             self._lengths.learn(self.attempt.model, body_bytes, usage)
             return usage

@@ -84,8 +84,9 @@ class Price:
 
     @property
     def level(self) -> Decimal:
-        """Input plus output: by which one price is less than another."""
-        return (self.input or Decimal()) + (self.output or self.audio_hour or Decimal())
+        """Input plus output, by which one price is less than another; endless where unknown."""
+        known = [p for p in (self.input, self.output or self.audio_hour) if p is not None]
+        return sum(known, Decimal()) if known else Decimal("Infinity")
 
 
 def cost_usd(usage: Usage | None, price: Price | None) -> Decimal | None:

@@ -42,6 +42,13 @@ class Recovery:
         if self._adoption is None:
             self._adoption = asyncio.get_running_loop().create_task(self._adopt())
 
+    async def brought_in(self, timeout_s: float) -> bool:
+        """Whether what dead processes have left is stored, after so many seconds at most."""
+        if self._adoption is None:
+            return False
+        done, _ = await asyncio.wait([self._adoption], timeout=timeout_s)
+        return bool(done)
+
     async def sweep(self) -> None:
         """Remove what was stored, and bring in what had no room in memory."""
         journal = self._journal

@@ -127,6 +127,13 @@ class UsageWriter:
         if self._retention is not None and self._keeping is None:
             self._keeping = asyncio.get_running_loop().create_task(self._retention.run())
 
+    async def brought_in(self, timeout_s: float) -> bool:
+        """Whether the ledger has what dead processes left in the journal, within so many seconds.
+
+        It has to be started.
+        """
+        return self._recovery is None or await self._recovery.brought_in(timeout_s)
+
     def hold(self, row: UsageRow) -> None:
         """Keep a row in the journal before its request has ended; `put` has to follow.
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -403,6 +404,18 @@ def test_a_whole_answer_cut_after_its_usage_keeps_it(data: st.DataObject) -> Non
     reply.close()
     told = upto >= body.index(b', "stop_reason"')
     assert reply.usage == (Usage(30, 9) if told else None)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_body_full_of_usage_that_never_ends_is_read_in_bounded_time(stream: bool) -> None:
+    """Objects in objects took seconds of the event loop, each of them searched to the end."""
+    nested = b'[{"usageMetadata":{"promptTokenCount":2}}' + b',{"usage":{' * 5_000
+    reply = Reply(Gemini(), JSON, stream=stream, hide_usage=False)
+    began = time.process_time()
+    for at in range(0, len(nested), 1_000):
+        reply.feed(nested[at : at + 1_000], last=False)
+    reply.close()
+    assert time.process_time() - began < 1
 
 
 def test_geminis_json_array_keeps_its_running_total_before_a_picture() -> None:

@@ -30,11 +30,13 @@ def order(
     seed: int = 0,
     key: bytes = b"",
     known: object = None,
+    unix_s: float = 0.0,
 ) -> list[str]:
     """The providers in the order a strategy tries them."""
     strategy = strategies.BY_NAME[name]  # type: ignore[index]
     latencies = known if isinstance(known, LatencyBook) else book()
-    return [c.provider for c in strategy(candidates, random.Random(seed), latencies, lambda: key)]
+    tried = strategy(candidates, random.Random(seed), latencies, lambda: key, unix_s)
+    return [c.provider for c in tried]
 
 
 @given(name=st.sampled_from(sorted(strategies.BY_NAME)), seed=st.integers(), key=st.binary())
@@ -60,6 +62,23 @@ def test_least_cost_puts_the_unknown_price_last() -> None:
     cheap = Candidate("cheap", price=Price(Decimal("0.1"), Decimal("0.4")))
     dear = Candidate("dear", price=Price(Decimal(3), Decimal(15)))
     assert order("least_cost", [A, dear, cheap]) == ["cheap", "dear", "a"]
+
+
+def test_least_cost_goes_by_the_price_of_that_time() -> None:
+    """One that changes on a day counts as it is then; before the first it is unknown, not free."""
+    first = Price(Decimal(1), Decimal(1))
+    dated = Candidate("dated", price=Price(None, None, later=((100.0, first),)))
+    rising = Candidate(
+        "rising",
+        price=Price(Decimal("0.5"), Decimal("0.5"), later=((200.0, Price(Decimal(9), None)),)),
+    )
+    steady = Candidate("steady", price=Price(Decimal(2), Decimal(2)))
+    orders = [order("least_cost", [dated, rising, steady], unix_s=at) for at in (0, 100, 200)]
+    assert orders == [
+        ["rising", "steady", "dated"],
+        ["rising", "dated", "steady"],
+        ["dated", "steady", "rising"],
+    ]
 
 
 def test_least_latency_prefers_the_faster_and_tries_the_unknown() -> None:

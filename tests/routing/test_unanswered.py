@@ -183,6 +183,28 @@ def test_what_nothing_tells_stays_unknown(
     assert (request_cost_usd(made.attempts) is None) == (None in usage)
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_whoever_leaves_at_the_last_word_has_used_the_answer(done: bool) -> None:
+    """Its usage would have come after it: only a stream that ends without one leaves it unknown."""
+    choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": None}
+    events = [{"choices": [choice]}, {"choices": [choice | {"finish_reason": "stop"}]}]
+    said = [b"data: %b\n\n" % json.dumps(each).encode() for each in events]
+
+    async def hanging(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": SSE})
+        for part in said:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await asyncio.Event().wait()
+
+    app = saying(200, SSE, *said, b"data: [DONE]\n\n") if done else hanging
+    made = asked(app, body={"stream": True})
+    (attempt,) = made.attempts
+    estimated = Usage(prompt({"stream": True}), 2, source="estimated")
+    assert attempt.usage == (Usage(source="absent") if done else estimated)
+    assert (attempt.cost_usd is None) == done
+
+
 def limited(**clocks: float) -> ASGIApp:
     return Deadline(silent, Timeouts(**clocks))
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from drive import Answer, drive, http_scope
 from serving import STREAM_HEAD, Call, chunked, provider, response
+from usage_rows import usage_row
 from valkey_server import running_valkey
 
 from radgateway import create_gateway
@@ -23,6 +24,8 @@ from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
 from radgateway.inbound.limit_period import index_of, start_of
 from radgateway.telemetry.request_log import fields_of
+from radgateway.usage.journal import Journal, Segment
+from radgateway.usage.ledger import SQLiteLedger
 
 CHAT = "/v1/chat/completions"
 CONFIG: dict[str, Any] = {
@@ -177,6 +180,37 @@ def test_a_restart_gives_no_budget_back(tmp_path: Path) -> None:
 
     running(first, storage=storage)
     running(second, storage=storage)
+
+
+def test_a_process_that_was_killed_gives_no_budget_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only its journal knows is brought into the ledger first, however long that takes."""
+    path = f"{tmp_path}/usage.db"
+    ledger = SQLiteLedger(path)
+    ledger.migrate()
+    ledger.close()
+    killed = Journal(Path(f"{path}.journal"))
+    killed.append(usage_row(time.time() - 1, api_key_name="thrifty", cost_usd="0.75"))
+    killed.close()
+    adopt = Journal.adopt
+
+    def slowly(journal: Journal) -> list[Segment]:
+        time.sleep(1.0)
+        return adopt(journal)
+
+    monkeypatch.setattr(Journal, "adopt", slowly)
+
+    async def story(gateway: Gateway) -> None:
+        async with asyncio.timeout(10):
+            while True:
+                (limit,) = (await look(gateway, "keys"))["data"][0]["limits"]
+                if limit["spent"] != "0":
+                    break
+                await asyncio.sleep(0.01)
+        assert limit["spent"] == "0.75"
+
+    running(story, storage={"usage": f"sqlite:///{path}"})
 
 
 def test_replicas_share_a_budget_in_redis_and_a_restart_keeps_it() -> None:

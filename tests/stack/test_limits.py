@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from radgateway.assembly.providers import model_table
 from radgateway.config import load_config
 from radgateway.gateway import Gateway
 from radgateway.inbound.limit_estimate import Estimate
+from radgateway.routing.models import Candidate, ModelTable, Route
 from radgateway.usage.price_book import NoPrices
+from radgateway.usage.prices import Price
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = "/v1/chat/completions"
@@ -135,6 +138,19 @@ def test_money_is_reserved_for_whoever_will_serve() -> None:
         estimate = Estimate("m", 0, read, written, prices_of("m"))
         assert estimate.nano_usd == enough * 1000
     assert (prices_of("f"), prices_of("unknown")) == ([], [])
+
+
+def test_money_is_reserved_at_the_price_of_the_moment() -> None:
+    """What holds since a day is what is charged, so it is what is held."""
+    first, second = (Price(Decimal(usd), Decimal(usd)) for usd in (2, 5))
+    dated = Price(None, None, later=((100.0, first), (200.0, second)))
+    models = ModelTable({"m": Route((Candidate("mock", "m", price=dated),))})
+    moment = 0.0
+    prices_of = limit_book(load_config(CONFIG, {}), models, wall=lambda: moment).prices_of
+    assert prices_of is not None
+    for at, nano_usd in ((0.0, 0), (150.0, 2000 * 1000), (250.0, 5000 * 1000)):
+        moment = at
+        assert Estimate("m", 0, 1000, 0, prices_of("m")).nano_usd == nano_usd
 
 
 def test_limits_of_models_and_of_all_hold_for_every_caller() -> None:

@@ -379,8 +379,8 @@ def test_a_correction_that_finds_no_disk_leaves_the_row_as_it_was(
         with monkeypatch.context() as disk:
             disk.setattr(os, "posix_fallocate", full)
             writer.hold(corrected)
-        journal.close()
-        (segment,) = Journal(tmp_path / "j").adopt()
+        (path,) = (tmp_path / "j").iterdir()
+        segment = Segment(path, os.open(path, os.O_RDONLY))
         assert segment.rows()[0] == [held]
         segment.close()
         assert writer.put(corrected)

@@ -22,7 +22,7 @@ from radgateway.provider.circuit.standing import STATES, Note
 from radgateway.telemetry import audit_log, detail_log, request_log
 from radgateway.telemetry.declared_logs import ATTEMPT_FIELDS, LINES, REQUEST_FIELDS, SCHEMA
 from radgateway.telemetry.log_writer import LogWriter
-from radgateway.telemetry.logs import LineFormat
+from radgateway.telemetry.logs import AUDIT_LOGGERS, LineFormat
 
 SOURCES = Path(radgateway.__file__).parent
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
@@ -45,6 +45,8 @@ class Call(NamedTuple):
     """A regular expression: what is filled in at run time is open."""
     fields: frozenset[str] | None
     """None where they are made up elsewhere."""
+    logger: str
+    """How it is got, as the source says it."""
 
 
 def calls() -> Iterator[Call]:
@@ -52,7 +54,7 @@ def calls() -> Iterator[Call]:
     for path in sorted(SOURCES.rglob("*.py")):
         tree = ast.parse(path.read_text())
         loggers = {
-            target.id
+            target.id: ast.unparse(node.value)
             for node in ast.walk(tree)
             if isinstance(node, ast.Assign) and "getLogger" in ast.unparse(node.value)
             for target in node.targets
@@ -66,10 +68,11 @@ def calls() -> Iterator[Call]:
                 and isinstance(node.func.value, ast.Name)
                 and node.func.value.id in loggers
             ):
-                yield call(f"{path.name}:{node.lineno}", node.func.attr, node)
+                logger = loggers[node.func.value.id]
+                yield call(f"{path.name}:{node.lineno}", node.func.attr, node, logger)
 
 
-def call(where: str, method: str, node: ast.Call) -> Call:
+def call(where: str, method: str, node: ast.Call, logger: str) -> Call:
     """What one call says."""
     text = node.args[1] if method == "log" else node.args[0]
     if isinstance(text, ast.JoinedStr):
@@ -87,7 +90,7 @@ def call(where: str, method: str, node: ast.Call) -> Call:
             if isinstance(keyword.value, ast.Dict):
                 keys = [key.value for key in keyword.value.keys if isinstance(key, ast.Constant)]
                 fields = frozenset(str(key) for key in keys)
-    return Call(where, method, name, fields)
+    return Call(where, method, name, fields, logger)
 
 
 CALLS = list(calls())
@@ -126,6 +129,13 @@ def test_every_declared_line_is_somewhere_in_the_sources(name: str) -> None:
     if all(each.fields is not None for each in made):
         fields = frozenset(field for each in made for field in each.fields or ())
         assert fields == LINES[name].fields
+
+
+@pytest.mark.parametrize("name", sorted(set(LINES) - WRITTEN - {"radgateway.log.dropped"}))
+def test_a_line_that_no_level_drops_is_the_audits(name: str) -> None:
+    """What is declared so goes through a logger of the audit's, and nothing else does."""
+    audit = {f"logging.getLogger('{logger}')" for logger in AUDIT_LOGGERS}
+    assert {made.logger in audit for made in callers(name)} == {LINES[name].always}
 
 
 @pytest.mark.parametrize(

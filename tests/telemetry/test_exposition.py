@@ -137,6 +137,18 @@ def test_a_scrape_of_5000_series_stalls_the_loop_for_less_than_5_ms(
     assert stall_s < 0.004, stalls
 
 
+@pytest.mark.parametrize("open_metrics", [False, True], ids=["text", "openmetrics"])
+def test_a_rendering_pauses_within_a_metric(
+    open_metrics: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every hundred samples, so that a busy loop gets more than its half of the interpreter."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    lines = render(with_series(125).registry, open_metrics).count(b"\n")
+    # A metric's last hundred has none.
+    assert lines / 200 < len(slept) <= lines / 100
+
+
 WORKER = """
 import sys
 from radgateway.telemetry.instruments import Instruments, LabelSets

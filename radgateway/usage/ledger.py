@@ -222,7 +222,11 @@ class SQLiteLedger:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Run]:
-        """What runs a statement on a connection of the pool, for as long as one may ask."""
+        """What runs a statement on a connection of the pool, for as long as one may ask.
+
+        All statements see the file as it was at the first: a request is not shown without the
+        attempts that retention deletes between the two.
+        """
         with self._unavailable():
             self._schema.ensure()
             with (
@@ -230,7 +234,9 @@ class SQLiteLedger:
                 cut_off(self._read_timeout_s, connection.interrupt) as late,
             ):
                 try:
+                    connection.execute("BEGIN")
                     yield connection.execute
+                    connection.execute("COMMIT")
                 except sqlite3.OperationalError:
                     if late.is_set():
                         raise LedgerUnavailable(

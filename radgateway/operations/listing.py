@@ -57,7 +57,8 @@ class Listing:
         except Refusal as refusal:
             await answer(scope, send, refusal)
             return
-        await _answer_csv(scope, receive, send, export, first)
+        async with contextlib.aclosing(export.parts):
+            await _answer_csv(scope, receive, send, export, first)
 
 
 async def _answer_csv(
@@ -77,9 +78,8 @@ async def _answer_csv(
             return
         await send({"type": "http.response.body", "body": first, "more_body": True})
         try:
-            async with contextlib.aclosing(export.parts) as parts:
-                async for part in parts:
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
+            async for part in export.parts:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
         except Refusal as refusal:
             await end_broken(scope, send, refusal, events=False)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

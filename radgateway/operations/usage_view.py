@@ -28,7 +28,7 @@ from radgateway.usage.csv_form import ROW_COLUMNS, lines, row_cells, sums_lines
 from radgateway.usage.ledger import LedgerUnavailable
 from radgateway.usage.query import PAGE_MAX, SUMS_MAX, GroupBy, Page, Sums, UsageFilter
 from radgateway.usage.row import UsageRow
-from radgateway.usage.sums_form import answer_shown, sums_shown, total_of
+from radgateway.usage.sums_form import answer_shown, are_all, sums_shown, total_of
 from radgateway.usage.writer import UsageWriter
 
 T = TypeVar("T")
@@ -62,7 +62,13 @@ def usage_view(usage: UsageWriter, clock: Callable[[], float] = time.time) -> AS
         check_known(query, USAGE)
         by = groups_of(query)
         if by:
-            found, _ = await _sums(usage, filter_of(query, clock()), by)
+            found, total = await _sums(usage, filter_of(query, clock()), by)
+            if not are_all(found, total):
+                raise Refusal(
+                    "invalid_request",
+                    f"There are more groups than the {SUMS_MAX} that are given: narrow them with "
+                    "`since` and `until`, or group by less.",
+                )
             text = await asyncio.to_thread(in_short_turns, sums_lines, found, by)
             return Export(export_name("usage-sums", clock()), _once(text))
         return await export(usage, query, clock(), _ROWS)

@@ -27,12 +27,12 @@ from radgateway.usage.query import (
     page_of,
     summed,
 )
+from radgateway.usage.read_pool import NoneFree, ReadPool
 from radgateway.usage.retention import Horizon
 from radgateway.usage.row import UsageRow
 from radgateway.usage.sqlite_writing import add_exactly, delete_old, insert
 
 if TYPE_CHECKING:
-    from radgateway.usage.read_pool import ReadPool
     from radgateway.usage.reads import Run
 
 
@@ -145,12 +145,10 @@ class SQLiteLedger:
         self._busy_timeout_s = busy_timeout_s
         self._read_timeout_s = read_timeout_s
         self._readers = readers
-        self._wait_s = wait_s
         self._connection: sqlite3.Connection | None = None
         self._writing = False
-        self._pool: ReadPool | None = None
+        self._pool = ReadPool(self._connect, size=readers, wait_s=wait_s)
         self._schema = schema.UpToDate(self._version, self._migrate)
-        self._opening = Lock()
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows in one transaction."""
@@ -191,16 +189,12 @@ class SQLiteLedger:
     def connections(self) -> Connections:
         """The one that writes, and those that read."""
         in_use, idle = (1, 0) if self._writing else (0, 0 if self._connection is None else 1)
-        if self._pool is not None:
-            in_use, idle = in_use + self._pool.in_use, idle + self._pool.idle
-        return Connections(in_use, idle, 1 + self._readers)
+        return Connections(in_use + self._pool.in_use, idle + self._pool.idle, 1 + self._readers)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         self._drop()
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+        self._pool.close()
 
     def _drop(self) -> None:
         self._schema.doubt()
@@ -228,34 +222,27 @@ class SQLiteLedger:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Run]:
-        """What runs a statement on a connection of the pool, for as long as one may ask."""
-        from radgateway.usage.read_pool import NoneFree  # noqa: PLC0415 - as above
+        """What runs a statement on a connection of the pool, for as long as one may ask.
 
-        try:
+        All statements see the file as it was at the first: a request is not shown without the
+        attempts that retention deletes between the two.
+        """
+        with self._unavailable():
+            self._schema.ensure()
             with (
-                self._unavailable(),
-                self._prepared_pool().connection() as connection,
+                self._pool.connection() as connection,
                 cut_off(self._read_timeout_s, connection.interrupt) as late,
             ):
                 try:
+                    connection.execute("BEGIN")
                     yield connection.execute
+                    connection.execute("COMMIT")
                 except sqlite3.OperationalError:
                     if late.is_set():
                         raise LedgerUnavailable(
                             f"{self.path}: no answer within {self._read_timeout_s:g} s"
                         ) from None
                     raise
-        except NoneFree as error:
-            raise LedgerUnavailable(f"{self.path}: {error}") from None
-
-    def _prepared_pool(self) -> ReadPool:
-        from radgateway.usage.read_pool import ReadPool  # noqa: PLC0415 - as above
-
-        self._schema.ensure()
-        with self._opening:
-            if self._pool is None:
-                self._pool = ReadPool(self._connect, size=self._readers, wait_s=self._wait_s)
-            return self._pool
 
     def _version(self) -> str | None:
         known = "SELECT count(*) FROM sqlite_master WHERE name = ?"
@@ -297,5 +284,5 @@ class SQLiteLedger:
             yield
         except (sqlite3.DataError, sqlite3.IntegrityError):
             raise  # a row's fault, which trying again does not mend
-        except (sqlite3.DatabaseError, schema.SchemaTooNew) as error:
+        except (sqlite3.DatabaseError, schema.SchemaTooNew, NoneFree) as error:
             raise LedgerUnavailable(f"{self.path}: {error}") from error

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radgateway.config import load_config
-from radgateway.config.secrets import resolve
+from radgateway.usage.configured import config_of_ledger
 
 if TYPE_CHECKING:
     from radgateway.usage.ledger import SQLiteLedger
@@ -51,7 +47,7 @@ def _migrate(options: argparse.Namespace) -> int:
     from radgateway.usage.migrations import HEAD  # noqa: PLC0415
 
     try:
-        ledger = _ledger(options.config, os.environ)
+        ledger = _ledger(options.config)
     except (ValueError, ImportError) as error:
         return _wrong(str(error))
     try:
@@ -71,19 +67,12 @@ def _migrate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ledger(file: Path | None, environ: Mapping[str, str]) -> SQLiteLedger | PostgresLedger:
-    """The ledger of a configuration, of which no other secret is read. Raises `ValueError`."""
+def _ledger(file: Path | None) -> SQLiteLedger | PostgresLedger:
+    """The ledger of a configuration. Raises `ValueError`."""
     from radgateway.assembly.usage import ledger_of  # noqa: PLC0415
     from radgateway.usage.ledger import MemoryLedger  # noqa: PLC0415
 
-    named = environ.get("RADGATEWAY_CONFIG")
-    source = file if file is not None else Path(named) if named else None
-    config = load_config(source, environ, resolve=False)
-    faults: list[str] = []
-    usage = resolve(config.storage.usage, environ, lambda path, fault: faults.append(fault))
-    if faults:
-        raise ValueError(f"storage.usage: {faults[0]}")
-    ledger = ledger_of(replace(config, storage=replace(config.storage, usage=usage)))
+    ledger = ledger_of(config_of_ledger(file))
     if isinstance(ledger, MemoryLedger):
         raise ValueError("this configuration keeps usage in memory, which has no schema")
     return ledger

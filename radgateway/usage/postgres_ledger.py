@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -20,11 +19,11 @@ from radgateway.usage.migrations import VERSION_TABLE
 from radgateway.usage.postgres_connection import connect, connection_parameters, time_limit
 from radgateway.usage.postgres_writing import delete_old, insert
 from radgateway.usage.query import GroupBy, Page, Sums, UsageFilter
+from radgateway.usage.read_pool import NoneFree, ReadPool
 from radgateway.usage.retention import Horizon
 from radgateway.usage.row import UsageRow
 
 if TYPE_CHECKING:
-    from radgateway.usage.read_pool import ReadPool
     from radgateway.usage.reads import Run
 
 _HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
@@ -68,12 +67,12 @@ class PostgresLedger:
         self._timeout_s = timeout_s
         self._read_timeout_s = read_timeout_s
         self._readers = readers
-        self._wait_s = wait_s
         self._connection: psycopg.Connection | None = None
         self._writing = False
-        self._pool: ReadPool | None = None
+        self._pool = ReadPool(
+            lambda: connect(self._parameters), size=readers, wait_s=wait_s, alive=self._is_alive
+        )
         self._schema = schema.UpToDate(self._version, self._migrate)
-        self._opening = Lock()
 
     def write(self, rows: Sequence[UsageRow]) -> None:
         """Store rows in one transaction. A NUL, which PostgreSQL can't store, becomes U+FFFD."""
@@ -112,16 +111,12 @@ class PostgresLedger:
     def connections(self) -> Connections:
         """The one that writes, and those that read."""
         in_use, idle = (1, 0) if self._writing else (0, 0 if self._connection is None else 1)
-        if self._pool is not None:
-            in_use, idle = in_use + self._pool.in_use, idle + self._pool.idle
-        return Connections(in_use, idle, 1 + self._readers)
+        return Connections(in_use + self._pool.in_use, idle + self._pool.idle, 1 + self._readers)
 
     def close(self) -> None:
         """Close all connections; the next use opens others."""
         self._drop()
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+        self._pool.close()
 
     def _drop(self) -> None:
         self._schema.doubt()
@@ -152,36 +147,15 @@ class PostgresLedger:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Run]:
         """What runs a statement on a connection of the pool, in a transaction that only reads."""
-        from radgateway.usage.read_pool import NoneFree  # noqa: PLC0415 - as above
-
         limit_s = self._read_timeout_s
-        try:
-            with (
-                self._unavailable(),
-                self._prepared_pool().connection() as connection,
-                time_limit(connection, limit_s),
-            ):
+        with self._unavailable():
+            self._schema.ensure()
+            with self._pool.connection() as connection, time_limit(connection, limit_s):
                 connection.execute(
                     f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_own_limit(limit_s)}"
                 )
                 yield connection.execute
                 connection.execute("COMMIT")
-        except NoneFree as error:
-            raise LedgerUnavailable(f"{self.address}: {error}") from None
-
-    def _prepared_pool(self) -> ReadPool:
-        from radgateway.usage.read_pool import ReadPool  # noqa: PLC0415 - as above
-
-        self._schema.ensure()
-        with self._opening:
-            if self._pool is None:
-                self._pool = ReadPool(
-                    lambda: connect(self._parameters),
-                    size=self._readers,
-                    wait_s=self._wait_s,
-                    alive=self._is_alive,
-                )
-            return self._pool
 
     def _is_alive(self, connection: psycopg.Connection) -> bool:
         """Whether the server still knows a connection that was idle. Raises where it hangs."""
@@ -210,7 +184,7 @@ class PostgresLedger:
             yield
         except (psycopg.DataError, psycopg.IntegrityError):
             raise  # a row's fault, which trying again does not mend
-        except (psycopg.Error, OSError, schema.SchemaTooNew) as error:
+        except (psycopg.Error, OSError, schema.SchemaTooNew, NoneFree) as error:
             said = " ".join(str(error).split())
             raise LedgerUnavailable(f"{self.address}: {said}") from error
 

@@ -84,7 +84,7 @@ def insert(connection: psycopg.Connection, rows: Sequence[UsageRow]) -> None:
 def delete_old(connection: psycopg.Connection, before: Horizon) -> int:
     """Delete some rows and roll-ups of before some times, and say how many.
 
-    None where another replica is at it.
+    0 as well where another replica is at it.
     """
     if connection.execute(_IS_MINE).fetchone() != (True,):
         return 0

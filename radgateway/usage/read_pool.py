@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
+if TYPE_CHECKING:
+    from sqlalchemy.pool import QueuePool
 
 
 class NoneFree(Exception):
@@ -21,6 +20,8 @@ class ReadPool:
 
     The one used last is used next, so that the others may be dropped by whoever drops idle ones.
     `alive` says of a connection whether it can still be used; where it can't, another is made.
+    SQLAlchemy, which is heavy to import, is needed from the first question on: what only writes
+    does without.
     """
 
     def __init__(
@@ -31,33 +32,32 @@ class ReadPool:
         wait_s: float,
         alive: Callable[[Any], bool] = lambda connection: True,
     ) -> None:
+        self._connect = connect
         self._size = size
         self._wait_s = wait_s
-        self._pool = QueuePool(
-            connect, pool_size=size, max_overflow=0, timeout=wait_s, use_lifo=True
-        )
-
-        def check(connection: Any, *_: object) -> None:
-            if not alive(connection):
-                raise DisconnectionError
-
-        event.listen(self._pool, "checkout", check)
+        self._alive = alive
+        self._pool: QueuePool | None = None
+        self._making = Lock()
 
     @property
     def in_use(self) -> int:
         """Connections that somebody reads through."""
-        return self._pool.checkedout()
+        pool = self._pool
+        return pool.checkedout() if pool is not None else 0
 
     @property
     def idle(self) -> int:
         """Connections that wait for the next."""
-        return self._pool.checkedin()
+        pool = self._pool
+        return pool.checkedin() if pool is not None else 0
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
         """A connection for a block; one that fails is not used again. Raises `NoneFree`."""
+        from sqlalchemy.exc import TimeoutError as PoolTimeout  # noqa: PLC0415 - heavy
+
         try:
-            held = self._pool.connect()
+            held = self._made().connect()
         except PoolTimeout:
             raise NoneFree(
                 f"all {self._size} connections for reading are in use, for {self._wait_s:g} s"
@@ -71,5 +71,29 @@ class ReadPool:
             held.close()
 
     def close(self) -> None:
-        """Close those that nobody uses."""
-        self._pool.dispose()
+        """Close those that nobody uses; the next question makes others."""
+        with self._making:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.dispose()
+
+    def _made(self) -> QueuePool:
+        from sqlalchemy import event  # noqa: PLC0415 - as above
+        from sqlalchemy.exc import DisconnectionError  # noqa: PLC0415
+        from sqlalchemy.pool import QueuePool  # noqa: PLC0415
+
+        def check(connection: Any, *_: object) -> None:
+            if not self._alive(connection):
+                raise DisconnectionError
+
+        with self._making:
+            if self._pool is None:
+                self._pool = QueuePool(
+                    self._connect,
+                    pool_size=self._size,
+                    max_overflow=0,
+                    timeout=self._wait_s,
+                    use_lifo=True,
+                )
+                event.listen(self._pool, "checkout", check)
+            return self._pool

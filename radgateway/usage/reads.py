@@ -178,7 +178,7 @@ def _hours(flavour: Flavour, wanted: UsageFilter) -> list[Expression]:
     rows = REQUESTS.alias("others")
     first = sa.select(hour.label("hour")).select_from(rows)
     if wanted.since is not None:
-        # As of the whole hour before it, or after: databases round as they like.
+        # As of the whole hour before it, or after: PostgreSQL rounds to the second.
         first = first.where(sa.literal(int(wanted.since // HOUR_S)) <= HOUR)
     hours = first.cte("hours", recursive=True)
     following = sa.select(hour).select_from(rows).where(hours.c.hour < HOUR).scalar_subquery()

@@ -8,20 +8,19 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from radgateway.config import load_config
 from radgateway.config.secrets import Secret, resolve
 from radgateway.errors import Refusal
 from radgateway.operations.query_parameters import filter_of, groups_of
+from radgateway.usage.configured import config_of_ledger
 from radgateway.usage.csv_form import sums_lines
 from radgateway.usage.ledger import Ledger, LedgerUnavailable
 from radgateway.usage.moment import moment, rfc3339
 from radgateway.usage.query import GROUPS, SUMS_MAX
 from radgateway.usage.report import report
-from radgateway.usage.sums_form import answer_shown, sums_read, sums_shown, total_of
+from radgateway.usage.sums_form import answer_shown, are_all, sums_read, sums_shown, total_of
 
 _EPILOG = f"""\
 Sums the usage ledger, and groups the sums by one or several of
@@ -112,7 +111,7 @@ def _read(options: argparse.Namespace, query: dict[str, str]) -> dict[str, Any]:
     if options.admin_key is not None:
         raise ValueError("--admin-key is for a running gateway: give --url")
     wanted, by = filter_of(query, time.time()), groups_of(query)
-    ledger = _ledger(options.config, os.environ)
+    ledger = _ledger(options.config)
     try:
         found = ledger.sums(wanted, by)
         total = total_of(found) if len(found) < SUMS_MAX else ledger.sums(wanted)[0]
@@ -123,17 +122,12 @@ def _read(options: argparse.Namespace, query: dict[str, str]) -> dict[str, Any]:
     return answer_shown([sums_shown(each, by) for each in found], found, total, by)
 
 
-def _ledger(file: Path | None, environ: Mapping[str, str]) -> Ledger:
-    """The ledger of a configuration, of which no other secret is read. Raises `ValueError`."""
+def _ledger(file: Path | None) -> Ledger:
+    """The ledger of a configuration. Raises `ValueError`."""
     from radgateway.assembly.usage import ledger_of  # noqa: PLC0415
 
-    named = environ.get("RADGATEWAY_CONFIG")
-    source = file if file is not None else Path(named) if named else None
-    config = load_config(source, environ, resolve=False)
-    faults: list[str] = []
-    dsn = resolve(config.storage.usage, environ, lambda path, fault: faults.append(fault))
-    if faults:
-        raise ValueError(f"storage.usage: {faults[0]}")
+    config = config_of_ledger(file)
+    dsn = config.storage.usage
     if dsn.scheme == "memory":
         raise ValueError(
             "this configuration keeps usage in the memory of the gateway: ask that, with --url"
@@ -141,7 +135,7 @@ def _ledger(file: Path | None, environ: Mapping[str, str]) -> Ledger:
     if dsn.scheme == "sqlite" and not Path(dsn.path).exists():
         # Opening it would make an empty one, and report that nothing was used.
         raise ValueError(f"there is no usage ledger at {dsn.path}")
-    return ledger_of(replace(config, storage=replace(config.storage, usage=dsn)))
+    return ledger_of(config)
 
 
 def _asked(options: argparse.Namespace, query: dict[str, str]) -> dict[str, Any]:
@@ -201,7 +195,14 @@ def _as_table(answer: dict[str, Any], query: dict[str, str]) -> str:
 
 
 def _as_csv(answer: dict[str, Any], query: dict[str, str]) -> str:
-    return sums_lines(map(sums_read, answer["data"]), groups_of(query)).decode()
+    found = [sums_read(each) for each in answer["data"]]
+    if not are_all(found, sums_read(answer["sum"])):
+        # Half an export looks whole.
+        raise ValueError(
+            f"there are more groups than the {SUMS_MAX} that are given: narrow them with --since "
+            "and --until, or group by less"
+        )
+    return sums_lines(found, groups_of(query)).decode()
 
 
 def _as_json(answer: dict[str, Any], query: dict[str, str]) -> str:

@@ -79,8 +79,13 @@ def answer_shown(
         "nextCursor": None,
         "groupBy": list(by),
         "sum": sums_shown(total),
-        "complete": sum(each.requests for each in found) >= total.requests,
+        "complete": are_all(found, total),
     }
+
+
+def are_all(found: list[Sums], total: Sums) -> bool:
+    """Whether groups have all that fits, and none was left out because they are so many."""
+    return sum(each.requests for each in found) >= total.requests
 
 
 def sums_read(shown: Mapping[str, Any]) -> Sums:

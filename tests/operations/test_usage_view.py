@@ -199,13 +199,16 @@ def test_hours_and_days_come_in_order(ledger: Ledger) -> None:
 
 
 def test_more_groups_than_are_given_are_in_the_total(ledger: Ledger) -> None:
-    """And the answer says that it does not have them all."""
+    """And the answer says that it does not have them all; a file could not, and is refused."""
     stored(ledger, [usage_row(selected_model=f"m{n}") for n in range(SUMS_MAX + 1)])
 
     async def story(app: ASGIApp) -> None:
         answer = await show(app, group_by="model")
         assert (answer["total"], answer["complete"]) == (SUMS_MAX, False)
         assert answer["sum"]["requests"] == SUMS_MAX + 1
+        refused = await ask(app, format="csv", group_by="model")
+        assert refused.status == 400
+        assert f"more groups than the {SUMS_MAX}" in refused.body.decode()
 
     run(ledger, story)
 

@@ -140,6 +140,14 @@ def test_what_comes_back_is_what_went_in_as_from_sqlite(
         assert found == newest(other, len(rows)) == by_id(rows)
 
 
+@pytest.mark.parametrize("started_at", [0.0, 5e-324, 1e12])
+def test_no_time_keeps_a_row_out(ledger: PostgresLedger, started_at: float) -> None:
+    """Nor does an index of it, whatever a clock says."""
+    strange = replace(row(), started_at=started_at)
+    ledger.write([strange])
+    assert ledger.page(UsageFilter(request_id=strange.request_id), 2).rows == [strange]
+
+
 @pytest.mark.parametrize("count", [0, 1, 500])
 def test_a_batch_of_any_size_is_stored(ledger: PostgresLedger, count: int) -> None:
     """All rows with all attempts; asked for less, the newest."""

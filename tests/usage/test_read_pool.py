@@ -84,6 +84,7 @@ def test_more_questions_than_connections_are_refused(
     assert ledger.connections() == Connections(in_use=0, idle=3, most=3)
     ledger.close()
     assert ledger.connections() == Connections(in_use=0, idle=0, most=3)
+    assert len(ledger.page(ALL, 1).rows) == 1
 
 
 @pytest.mark.servers

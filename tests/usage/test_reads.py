@@ -241,11 +241,15 @@ def test_an_id_is_looked_for_along_its_index(ledger: Ledger, wanted: UsageFilter
             reads.sums(flavour, noted, wanted, ())
 
     if isinstance(ledger, SQLiteLedger):
-        # It has no such index, so it goes through the rows, once and not for each hour.
+        # It has no such index, so it goes through the rows, once and not for each hour: all of
+        # them, or those of the time asked for.
         with closing(sqlite3.connect(ledger.path)) as connection:
             explained(reads.SQLITE, connection.execute, "EXPLAIN QUERY PLAN")
         assert len(plans) == 2
-        assert "hours" not in "".join(plans)
+        for plan in plans:
+            assert "hours" not in plan
+            assert ("SCAN radgateway_requests" in plan) == (wanted.since is None)
+            assert ("radgateway_requests_by_time" in plan) == (wanted.since is not None)
         return
     assert isinstance(ledger, PostgresLedger)
     with psycopg.connect(**ledger._parameters) as session:
@@ -259,6 +263,23 @@ def test_an_id_is_looked_for_along_its_index(ledger: Ledger, wanted: UsageFilter
         assert "radgateway_requests_by_time" not in plan
         assert "Seq Scan on radgateway_requests" not in plan
         assert "SCAN radgateway_requests" not in plan
+
+
+def test_a_page_is_of_one_moment(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are deleted while a page is read are on it with their attempts, or not at all."""
+    row = replace(plain_row(), started_at=float(NOON))
+    ledger.write([row])
+    run, deleted = reads._run, []
+
+    def run_and_delete(*question: Any) -> Sequence[Sequence[Any]]:
+        found = run(*question)
+        deleted.append(ledger.expire(Horizon(NOON + 1.0, None, None)))
+        return found
+
+    monkeypatch.setattr(reads, "_run", run_and_delete)
+    assert ledger.page(UsageFilter(), 5).rows == [row]
+    assert deleted == [1, 0]
+    assert ledger.page(UsageFilter(), 5).rows == []
 
 
 def test_an_id_is_found_at_the_edges_of_hours(ledger: Ledger) -> None:

@@ -21,6 +21,7 @@ from radgateway import create_gateway
 from radgateway.assembly import usage as assembly
 from radgateway.cli import main
 from radgateway.usage.ledger import Ledger, LedgerUnavailable, MemoryLedger
+from radgateway.usage.query import SUMS_MAX, GroupBy, Sums, UsageFilter
 
 CONFIG: dict[str, Any] = {
     "keys": [{"name": "alice", "secret": "key-1"}],
@@ -102,6 +103,27 @@ def test_it_groups_and_filters(
     text = told(capsys, *config, "--format", "csv")
     found = list(csv.DictReader(io.StringIO(text, newline="")))
     assert {(each["model"], each["costUsd"]) for each in found} == {("m-1", "0.5"), ("m-2", "")}
+
+
+class Crowded(MemoryLedger):
+    """A ledger of more groups than are given."""
+
+    def sums(self, wanted: UsageFilter, by: tuple[GroupBy, ...] = ()) -> list[Sums]:
+        """One request for each of the groups that are given, and one more in all."""
+        if not by:
+            return [Sums(requests=SUMS_MAX + 1)]
+        return [Sums(group=(f"m{at}",), requests=1) for at in range(SUMS_MAX)]
+
+
+def test_a_csv_report_that_would_be_cut_is_refused(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a file looks whole; a table says what it has not."""
+    monkeypatch.setattr(assembly, "ledger_of", lambda config: Crowded())
+    config = ("--config", str(file))
+    refused = told(capsys, *config, "--format", "csv", code=2)
+    assert f"more groups than the {SUMS_MAX}" in refused
+    assert "The total has 1 request more" in told(capsys, *config)
 
 
 class Gone(MemoryLedger):

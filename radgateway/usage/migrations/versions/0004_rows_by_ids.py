@@ -13,6 +13,6 @@ def upgrade() -> None:
     """Add them in PostgreSQL; `tables.py` says why there alone."""
     if op.get_bind().dialect.name != "postgresql":
         return
-    hour = sa.text("(CAST(started_at / 3600 AS INTEGER))")
+    hour = sa.text("(CAST(started_at AS BIGINT) / 3600)")
     for name in ("request_id", "trace_id"):
         op.create_index(f"radgateway_requests_by_{name}", "radgateway_requests", [hour, name])

@@ -30,7 +30,7 @@ test: $(READY) tools ## Run the whole test suite
 fast: $(READY) tools ## Run all but the slowest tests, in under two minutes
 	@$(PYTEST) -m "not slow"
 
-tools: ## Install Prometheus and Alertmanager, which the tests run, where they are missing
+tools: ## Install Prometheus, Alertmanager and Node.js, which the tests run, where they are missing
 	@.ci/tools
 
 lint: $(READY) ## Check style

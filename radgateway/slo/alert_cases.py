@@ -44,21 +44,20 @@ def _ratio_cases(
     """What every alert on a ratio has to do. Its condition holds from the first minute on."""
     held = minutes(hold)
     long = held + minutes(window)
-    for part, of, what in (
-        (limit * MANY + 1, MANY, "over"),
-        (Decimal(least_bad + 1) / minutes(window),) * 2 + ("of a quiet service that fails",),
-    ):
-        yield Case(
-            name=f"{name}: {words} {what} its threshold fires, but not before {hold}"
-            if what == "over"
-            else f"{name}: {words} {what} altogether fires",
-            series=build(part, of, long),
-            alert=name,
-            checks=(
-                *((Check(f"{held}m"),) if what == "over" else ()),
-                Check(f"{held + 1 if what == 'over' else long}m", (fired(part / of),)),
-            ),
-        )
+    over = limit * MANY + 1
+    yield Case(
+        name=f"{name}: {words} over its threshold fires, but not before {hold}",
+        series=build(over, MANY, long),
+        alert=name,
+        checks=(Check(f"{held}m"), Check(f"{held + 1}m", (fired(over / MANY),))),
+    )
+    enough = Decimal(least_bad + 1) / minutes(window)
+    yield Case(
+        name=f"{name}: {words} of a quiet service that fails altogether fires",
+        series=build(enough, enough, long),
+        alert=name,
+        checks=(Check(f"{long}m", (fired(Decimal(1)),)),),
+    )
     few = Decimal(least_bad - 1) / minutes(window)
     for part, of, what in (
         (limit * MANY - 1, MANY, f"{words} under its threshold are silent"),

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from radgateway.slo.cases import Case, Sample, Series, Suite
 from radgateway.slo.promql import percent
-from radgateway.slo.rules import long_windows
+from radgateway.slo.rules import SHORT_WINDOWS, long_windows
 from radgateway.slo.settings import Settings
 from radgateway.slo.traffic import MANY, latencies, requests
 
@@ -33,7 +33,7 @@ def _requests(settings: Settings) -> Iterator[Case]:
     def error_ratio(value: int | None) -> tuple[Sample, ...]:
         return tuple(
             _per_million(settings, "20m", f"rad_gateway:error_ratio:rate{window}", value)
-            for window in ("2m", "5m", "30m", "1h", *long_windows(settings))
+            for window in (*SHORT_WINDOWS, *long_windows(settings))
         )
 
     yield Case(
@@ -95,12 +95,11 @@ def _sums(settings: Settings) -> Iterator[Case]:
 
 def _latency(settings: Settings) -> Iterator[Case]:
     for name, objective, indicator in settings.objectives.latencies():
-        assert objective.below_s is not None
         slow = objective.budget / 4
         yield Case(
             name=f"{name}: a quarter of its budget is spent, three quarters are left",
             series=latencies(
-                settings, indicator.metric, slow * MANY, MANY, 20, than=objective.below_s
+                settings, indicator.metric, slow * MANY, MANY, 20, than=objective.limit_s
             ),
             samples=_objective(settings, name, slow, Decimal("0.75")),
         )

@@ -16,7 +16,8 @@ from radgateway.slo.promql import edge, number, seconds
 from radgateway.slo.settings import Settings
 from radgateway.slo.yaml_text import Value
 
-_SHORT: Final = ("2m", "5m", "30m", "1h")
+SHORT_WINDOWS: Final = ("2m", "5m", "30m", "1h")
+"""Windows whose rates are those of the counters themselves."""
 BUDGET_SHORT: Final = "14h"
 """A twelfth of the budget alerts' seven days: it says that the burning goes on."""
 _REPORTED_DAYS: Final = 30
@@ -75,7 +76,7 @@ def long_windows(settings: Settings) -> list[str]:
     """The windows made of rates of five minutes, shortest first."""
     asked = (settings.objectives.availability, settings.objectives.error_rate)
     windows = {*_LONG, *(f"{objective.window_days}d" for objective in asked)}
-    return sorted(windows.difference(_SHORT), key=seconds)
+    return sorted(windows.difference(SHORT_WINDOWS), key=seconds)
 
 
 def longest_days(settings: Settings) -> int:
@@ -84,7 +85,7 @@ def longest_days(settings: Settings) -> int:
 
 
 def _requests() -> Iterator[Record]:
-    for window in _SHORT:
+    for window in SHORT_WINDOWS:
         valid = f"rad_gateway:requests:rate{window}"
         failed = f'rad_gateway_requests_total{{status=~"5.."}}[{window}]'
         broken = f"rad_gateway_responses_interrupted_total[{window}]"
@@ -120,9 +121,8 @@ def _latency(settings: Settings) -> Iterator[Record]:
             name = f"rad_gateway:{timed}_seconds:p{quantile[2:].ljust(2, '0')}_rate5m"
             yield Record(name, f"histogram_quantile({quantile}, {rate})")
     for name, objective, indicator in settings.objectives.latencies():
-        assert objective.below_s is not None
         slo = {"slo": name}
-        bucket = f'{indicator.metric}_bucket{{le="{edge(objective.below_s)}"}}[5m]'
+        bucket = f'{indicator.metric}_bucket{{le="{edge(objective.limit_s)}"}}[5m]'
         valid = "rad_gateway:objective_valid:rate5m"
         yield Record(valid, f"sum by (job) (rate({indicator.metric}_count[5m]))", slo)
         yield Record(

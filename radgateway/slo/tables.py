@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
-from radgateway.slo.alerts import alerts
+from radgateway.slo.alerts import alerts, burn_name
 from radgateway.slo.objectives import (
     BUDGET_DAYS,
     BURN_PAIRS,
@@ -52,8 +52,7 @@ def _objectives(settings: Settings) -> Table:
         "error_rate": "the same, over a shorter window",
     }
     for name, objective, indicator in settings.objectives.latencies():
-        assert objective.below_s is not None
-        words[name] = f"{indicator.words} within {number(objective.below_s)} s"
+        words[name] = f"{indicator.words} within {number(objective.limit_s)} s"
     return Table(
         "Objectives",
         ("Objective", "A good request is", "Share", "Window", "Budget"),
@@ -108,7 +107,7 @@ def _burn(objective: Objective) -> Table:
         noticed_s = objective.noticed_after_s(pair.share, within)
         rows.append(
             (
-                f"BurnRate{pair.long}",
+                burn_name(pair.long),
                 f"{number(objective.burn_rate(pair.share, within))}x",
                 percent(objective.threshold(pair.share, within)),
                 f"{pair.long} and {pair.short}",

@@ -71,7 +71,9 @@ class _Mailbox(socketserver.StreamRequestHandler):
                 say(b"354 go on\r\n")
                 message = b""
                 while not message.endswith(b"\r\n.\r\n"):
-                    message += self.rfile.readline()
+                    if not (more := self.rfile.readline()):
+                        return  # the sender was ended in the middle of it
+                    message += more
                 self.people.got.put(("mail", message.decode()))
                 say(b"250 taken\r\n")
             elif line == b"QUIT":

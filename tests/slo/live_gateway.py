@@ -74,6 +74,13 @@ class Callers:
         self._thread.join()
 
 
+def use_up_a_quota(url: str) -> None:
+    """As an admin may, on purpose: one provider answers 429, and the callers notice nothing."""
+    quota = {"provider": "shaky", "faults": {"error_ratio": 1, "error_status": 429}, "for_s": 600}
+    faults = f"{url}/v0/management/faults"
+    httpx.post(faults, json=quota, headers=ADMIN).raise_for_status()
+
+
 @contextlib.contextmanager
 def live_gateway(folder: Path, more: str = "") -> Iterator[tuple[Process, str]]:
     """The gateway's process and its URL; `more` goes to the end of its configuration."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from slo.asked_series import plain
@@ -11,26 +11,39 @@ from radgateway.slo.dashboards import boards
 from radgateway.slo.rules import groups
 from radgateway.slo.settings import Settings
 
-QUIET = {
+_PANELS = [panel for board in boards(Settings()) for panel in board.panels]
+_TITLES = {panel.title for panel in _PANELS}
+TROUBLE = {
     "Alerts firing": "nothing is that wrong yet",
-    "Breakers set by hand or held": "nobody sets one",
     "Budget lasts, at this pace": "failover leaves no error to the caller",
-    "Database connections": "SQLite has no pool",
     "Faults injected on purpose": "nobody injects any",
     "Refused by the provider's quota": "the mock has none",
     "Retries": "another candidate takes over first",
 }
-"""Panels that are empty while that does not happen, which is what their `nothing` says."""
+"""Panels that are empty while all is well, which is what their `nothing` says."""
+NEVER = {
+    "Breakers set by hand or held": "nobody sets one",
+    "Database connections": "SQLite has no pool",
+}
+"""Panels that are empty in front of the gateway of these tests."""
 
 
 def of_dashboards() -> dict[str, str]:
     """Each query that has data in front of a gateway that is used, with its panel's title."""
-    panels = [panel for board in boards(Settings()) for panel in board.panels]
-    assert QUIET.keys() <= {panel.title for panel in panels}
+    return _asked_by(_TITLES - TROUBLE.keys() - NEVER.keys())
+
+
+def of_trouble() -> dict[str, str]:
+    """Each query that has data only once something is wrong, with its panel's title."""
+    return _asked_by(TROUBLE.keys())
+
+
+def _asked_by(titles: Set[str]) -> dict[str, str]:
+    assert titles <= _TITLES
     return {
         plain(query.expr): panel.title
-        for panel in panels
-        if panel.title not in QUIET
+        for panel in _PANELS
+        if panel.title in titles
         for query in panel.queries
         if not query.logql
     }

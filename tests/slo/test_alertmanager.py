@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,15 +32,15 @@ class Running:
         self.got = got
         self.api = httpx.Client(base_url=f"http://{address}/api/v2", timeout=5)
 
-    def fire(self, *names: str, ended: bool = False, **labels: str) -> None:
-        """Send alerts as Prometheus does."""
+    def fire(self, *names: str, ended: bool = False, for_s: float = 60.0, **labels: str) -> None:
+        """Send alerts as Prometheus does, `for_s` after they began: a wait counts from then."""
         now = datetime.now(UTC)
         until = now - timedelta(seconds=1) if ended else now + timedelta(minutes=5)
         body = [
             {
                 "labels": {"alertname": name, **RULES[name].labels, "job": "rad-gateway", **labels},
                 "annotations": RULES[name].annotations(Settings()),
-                "startsAt": (now - timedelta(minutes=1)).isoformat(),
+                "startsAt": (now - timedelta(seconds=for_s)).isoformat(),
                 "endsAt": until.isoformat(),
             }
             for name in names
@@ -81,19 +83,36 @@ def sooner(files: Mapping[str, str]) -> dict[str, str]:
     return made
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def escalating(files: Mapping[str, str]) -> dict[str, str]:
+    """The same with an escalation after seconds."""
+    hurry = {"group_wait: 15m": "group_wait: 5s", "group_wait: 30m": "group_wait: 8s"}
+    made = sooner(files)
+    for name, text in made.items():
+        made[name] = re.sub("|".join(hurry), lambda found: hurry[found[0]], text)
+    return made
+
+
+@contextlib.contextmanager
+def started(
+    folder: Path, change: Callable[[Mapping[str, str]], Mapping[str, str]]
+) -> Iterator[Running]:
     """The generated configuration, its waits shortened, everybody it tells on this machine."""
-    folder = tmp_path_factory.mktemp("alertmanager")
-    with listening() as people, alertmanager(folder, people, sooner) as address:
+    with listening() as people, alertmanager(folder, people, change) as address:
         made = Running(address, people.got)
         with made.api:
             yield made
         assert people.refused == []
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for all tests that wait for no escalation."""
+    with started(tmp_path_factory.mktemp("alertmanager"), sooner) as made:
+        yield made
+
+
 def test_a_page_reaches_the_on_call_with_its_runbook(running: Running) -> None:
-    """PagerDuty gets severity, words and links; Slack says the same; the lead hears nothing yet."""
+    """PagerDuty gets severity, words and links; Slack says the same, and both hear its end."""
     running.fire("AvailabilityDrop", environment="production")
     found = running.next("/pagerduty", "/slack")
     event, message = found["/pagerduty"], found["/slack"]
@@ -126,6 +145,38 @@ def test_a_p1_that_only_notifies_is_of_low_urgency(running: Running) -> None:
     assert found["/slack"]["attachments"][0]["color"] == "danger"
     assert found["/slack"]["channel"] == "#team-echo"
     running.fire("HighErrorRate", environment="notify", ended=True)
+
+
+def test_a_page_that_lasts_reaches_the_lead_and_then_the_manager(tmp_path: Path) -> None:
+    """In the strategy's order; of one that ends before, nobody but the on-call ever hears."""
+    told: dict[str, list[tuple[str, str]]] = {"short": [], "lasting": []}
+    with started(tmp_path, escalating) as running:
+        running.fire("DBConnectionExhausted", for_s=0, environment="short")
+        running.fire("AvailabilityDrop", for_s=0, environment="lasting")
+        while ("key-of-engineering_manager", "trigger") not in told["lasting"]:
+            event = running.next("/pagerduty")["/pagerduty"]
+            (environment,) = (
+                name for name in told if f" in {name}: " in event["payload"]["summary"]
+            )
+            told[environment].append((event["routing_key"], event["event_action"]))
+            if told["short"] == [("key-of-platform_team", "trigger")]:
+                running.fire("DBConnectionExhausted", environment="short", ended=True)
+    keys = ("key-of-team_echo", "key-of-sre_lead", "key-of-engineering_manager")
+    assert told["lasting"] == [(key, "trigger") for key in keys]
+    assert told["short"] == [("key-of-platform_team", action) for action in ("trigger", "resolve")]
+
+
+def test_what_is_alike_comes_in_one_message(running: Running) -> None:
+    """Grouped by alert and environment: two providers are one message, other things others."""
+    for provider in ("one", "two"):
+        running.fire("CircuitBreakerOpen", environment="here", provider=provider)
+    running.fire("HighLatency", environment="here", sli="overhead")
+    running.fire("CircuitBreakerOpen", environment="there", provider="three")
+    found: dict[str, set[str]] = {}
+    while found != {"here": {"one", "two"}, "there": {"three"}}:
+        (shown,) = running.next("/slack")["/slack"]["attachments"]
+        if title := re.match(r"\[P2\] CircuitBreakerOpen in (\w+)", shown["title"]):
+            found[title[1]] = set(re.findall(r" provider (\w+)$", shown["text"], re.MULTILINE))
 
 
 def test_a_budget_is_a_letter(running: Running) -> None:

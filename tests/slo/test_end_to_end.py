@@ -25,9 +25,9 @@ from slo.alertmanager_server import (
 )
 from slo.asked_series import VARIABLES
 from slo.hurried import hurried
-from slo.live_gateway import ADMIN, Callers, live_gateway
+from slo.live_gateway import ADMIN, Callers, live_gateway, use_up_a_quota
 from slo.prometheus_server import Prometheus, prometheus
-from slo.questions import answered, of_dashboards, of_records
+from slo.questions import answered, of_dashboards, of_records, of_trouble
 from slo.waiting import LIMIT_S, until
 from slo_tools import ROOT
 
@@ -68,6 +68,7 @@ def test_what_fails_is_told_and_can_be_found(
             callers.one_in_20_fails = True
             told = until(lambda: heard.next("trigger"), f"{ALERT} is told")
             it_says_what_to_do(told)
+            trouble_has_data(watcher, url)
             callers.one_in_20_fails = False
             ended = until(lambda: heard.next("resolve"), f"the end of {ALERT} is told")
             assert ended["dedup_key"] == told["dedup_key"]
@@ -125,6 +126,13 @@ def everything_has_data(watcher: Prometheus) -> None:
     until(lambda: answered(watcher.query, questions), questions)
     rules = [rule for group in watcher.get("rules")["groups"] for rule in group["rules"]]
     assert [rule for rule in rules if rule["health"] != "ok"] == []
+
+
+def trouble_has_data(watcher: Prometheus, url: str) -> None:
+    """Each query of the panels that are empty while all is well."""
+    use_up_a_quota(url)
+    questions = of_trouble()
+    until(lambda: answered(watcher.query, questions), questions)
 
 
 def it_says_what_to_do(event: dict[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
+from slo.alertmanager_server import listening
 from slo.asked_series import asked
 from slo.hurried import FACTOR, hurried
 from slo.pagerduty_events import complaints
@@ -80,3 +82,14 @@ def test_an_event_that_pagerduty_would_refuse_is_noticed(wrong: Any, about: str)
     assert complaints(EVENT) == []
     (complaint,) = complaints({**EVENT, **wrong})
     assert about in complaint
+
+
+def test_a_letter_that_breaks_off_holds_up_nobody() -> None:
+    """An Alertmanager that is ended while it writes one: the mailbox ends, with nothing in it."""
+    with listening() as people:
+        host, _, port = people.mail.partition(":")
+        with socket.create_connection((host, int(port))) as sender:
+            sender.sendall(b"DATA\r\nSubject: it fai")
+            with sender.makefile() as said:
+                assert [said.readline()[:3] for _ in range(2)] == ["220", "354"]
+    assert people.got.empty()

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from decimal import Decimal
 from typing import Final
 
+from radgateway.slo.promql import edge
 from radgateway.slo.rules import groups
 from radgateway.slo.settings import Settings
 from radgateway.telemetry.declared import BUCKETS, METRICS, Declared
@@ -105,7 +106,7 @@ def share_within(limit_s: Decimal, key: str) -> str:
     metric = _declared(key, "histogram", "")
     if float(limit_s) not in BUCKETS:
         raise ValueError(f"{limit_s} s is no edge of the histograms' buckets")
-    le = f'le="{float(limit_s)}"'
+    le = f'le="{edge(limit_s)}"'
     within = f"sum by (job) (increase({metric.name}_bucket{{{_and(OF, le)}}}[{SHOWN}]))"
     return f"{within} / sum by (job) (increase({metric.name}_count{{{OF}}}[{SHOWN}]))"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from radgateway.slo.dashboards.panel import BAD, FAIR, GOOD, Panel, Query
 from radgateway.slo.dashboards.promql import gauge, rate
+from radgateway.slo.rules import PROVIDER_BAD
 
 
 def failover() -> tuple[Panel, ...]:
@@ -66,7 +67,7 @@ def failover() -> tuple[Panel, ...]:
                     expr=rate(
                         "provider_requests_total",
                         "provider, status",
-                        'status=~"5..|401|403|408|429"',
+                        f'status=~"{PROVIDER_BAD}"',
                     ),
                     legend="{{provider}} {{status}}",
                 ),

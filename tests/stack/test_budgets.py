@@ -189,6 +189,25 @@ def test_a_restart_gives_no_budget_back(tmp_path: Path) -> None:
     running(second, storage=storage)
 
 
+def test_a_restart_gives_callers_without_keys_no_budget_back(tmp_path: Path) -> None:
+    """What all of them may spend together is spent."""
+
+    async def first(gateway: Gateway) -> None:
+        assert (await spend(gateway))[0] > Decimal("0.9")
+
+    async def second(gateway: Gateway) -> None:
+        for _ in range(15):  # which alone would not spend it
+            if (await ask(gateway)).status == 429:
+                return
+            await asyncio.sleep(0.2)
+        raise AssertionError("the budget was given back")
+
+    budget = {"usd": "1", "per": "month"}
+    settings = {"keys": [], "limits": {"total": {"budget": budget}}}
+    for story in (first, second):
+        running(story, storage={"usage": f"sqlite:///{tmp_path}/usage.db"}, **settings)
+
+
 def test_a_process_that_was_killed_gives_no_budget_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

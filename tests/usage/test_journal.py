@@ -68,7 +68,7 @@ def test_an_upgrade_finds_the_rows_of_the_version_before(
 ) -> None:
     """And who goes back finds those of the later one, without what it does not know."""
     before = row("before")
-    later = NextRow(*astuple(row("later")), "known later")
+    later = NextRow(*[*astuple(row("later")), "known later"])
     for each in (before, later):
         journal = Journal(tmp_path / "j")
         journal.append(each)

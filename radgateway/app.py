@@ -131,7 +131,11 @@ def _outer(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
 def _inner(parts: Parts) -> list[Layer]:
     """What a request for a model passes besides: what it may cost, now and in the end."""
     config, instruments = parts.config, parts.instruments
-    layers: list[Layer] = [parts.rate_limiter]
+    layers: list[Layer] = [
+        parts.rate_limiter,
+        # Outside the queue: what is turned away counts against the error budget, so it has a row.
+        partial(UsageRecorder, put=parts.usage.put, hold=parts.usage.hold),
+    ]
     if config.admission is not None:
         layers.append(
             partial(
@@ -152,14 +156,13 @@ def _inner(parts: Parts) -> list[Layer]:
                 before_content=config.keepalive.before_content,
             )
         )
-    layers += [
-        partial(UsageRecorder, put=parts.usage.put, hold=parts.usage.hold),
+    layers.append(
         partial(
             RetryBudget,
             budget=parts.retry_budget,
             on_exhausted=instruments.retry_budget_exhausted.inc,
-        ),
-    ]
+        )
+    )
     return layers
 
 

@@ -1,6 +1,7 @@
 """Cases for the alerts: each fires, waits, stays silent, and does so at its boundary.
 
-"Over" and "under" are one bad request in a hundred thousand beside the threshold.
+"Over" and "under" are one bad request in a hundred thousand beside the threshold, and half of one
+beside the floor.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from radgateway.slo.cases import Case, Check, Fired, Series, Suite, without_data
 from radgateway.slo.objectives import Indicator, Objective, edge_after
 from radgateway.slo.promql import minutes, number
 from radgateway.slo.settings import Settings
-from radgateway.slo.traffic import MANY, latencies, requests
+from radgateway.slo.traffic import HALF, MANY, latencies, requests
 
 Build = Callable[[Decimal, Decimal, int], tuple[Series, ...]]
 """Series of so many bad requests a minute, of so many, for some minutes."""
@@ -51,14 +52,14 @@ def _ratio_cases(
         alert=name,
         checks=(Check(f"{held}m"), Check(f"{held + 1}m", (fired(over / MANY),))),
     )
-    enough = Decimal(least_bad + 1) / minutes(window)
+    enough = (least_bad + HALF) / minutes(window)
     yield Case(
         name=f"{name}: {words} of a quiet service that fails altogether fires",
         series=build(enough, enough, long),
         alert=name,
         checks=(Check(f"{long}m", (fired(Decimal(1)),)),),
     )
-    few = Decimal(least_bad - 1) / minutes(window)
+    few = (least_bad - HALF) / minutes(window)
     for part, of, what in (
         (limit * MANY - 1, MANY, f"{words} under its threshold are silent"),
         (few, few * 2, f"a handful of {words} is silent, whatever their share"),
@@ -279,7 +280,7 @@ def _watching(settings: Settings) -> Iterator[Case]:
                 alert="RuleEvaluationFailures",
                 checks=(
                     Check("5m"),
-                    Check("6m", (Fired(where),) if fires else ()),
+                    *(Check(at, (Fired(where),) if fires else ()) for at in ("6m", "14m")),
                     Check("20m"),
                 ),
             )

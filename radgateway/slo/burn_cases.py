@@ -19,7 +19,7 @@ from radgateway.slo.objectives import (
 )
 from radgateway.slo.promql import days, minutes, number, percent
 from radgateway.slo.settings import Settings
-from radgateway.slo.traffic import MANY, requests, staged_requests
+from radgateway.slo.traffic import HALF, MANY, requests, staged_requests
 
 
 def suites(settings: Settings) -> tuple[Suite, ...]:
@@ -62,13 +62,7 @@ def _burn_rates(settings: Settings, pairs: tuple[BurnPair, ...], *, step: int) -
             alert=name,
             checks=(Check(f"{end}m"),),
         )
-        few = Decimal(settings.least_bad - 1) / minutes(pair.long)
-        yield Case(
-            name=f"{name}: a handful of errors is silent, whatever their share",
-            series=requests(settings, few, few, end),
-            alert=name,
-            checks=(Check(f"{end}m"),),
-        )
+        yield from _floor(settings, name, minutes(pair.long), minutes(pair.long) + end, Decimal(1))
         yield from without_data(name)
 
 
@@ -140,14 +134,27 @@ def _budget(settings: Settings) -> Iterator[Case]:
             alert=name,
             checks=(Check("7d"),),
         )
-        few = Decimal(settings.least_bad - 1) / week
-        yield Case(
-            name=f"{name}: a handful of errors is silent, whatever their share",
-            series=requests(settings, few, few, 240),
-            alert=name,
-            checks=(Check("4h"),),
-        )
+        yield from _floor(settings, name, week, 240, objective.spent(Decimal(1), BUDGET_DAYS))
         yield from without_data(name)
+
+
+def _floor(
+    settings: Settings, name: str, window: int, lasting: int, value: Decimal
+) -> Iterator[Case]:
+    """Where all requests fail, and there are few: minutes of the window, and of the requests."""
+    few, enough = ((settings.least_bad + way * HALF) / window for way in (-1, 1))
+    yield Case(
+        name=f"{name}: a handful of errors is silent, whatever their share",
+        series=requests(settings, few, few, lasting),
+        alert=name,
+        checks=(Check(f"{lasting}m"),),
+    )
+    yield Case(
+        name=f"{name}: a quiet service that fails altogether fires",
+        series=requests(settings, enough, enough, lasting),
+        alert=name,
+        checks=(Check(f"{lasting}m", (Fired({"job": settings.job}, value),)),),
+    )
 
 
 def _beside(limit: Decimal, way: int) -> Decimal:

@@ -12,6 +12,8 @@ from radgateway.slo.settings import Settings
 
 MANY: Final = Decimal(100_000)
 """Requests a minute in most cases: one more or less is a thousandth of a percent."""
+HALF: Final = Decimal("0.5")
+"""Of a bad request: so near to the floor are those that are just enough, and just too few."""
 _ROUTE: Final = 'route="/v1/chat/completions"'
 
 

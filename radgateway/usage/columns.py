@@ -44,7 +44,7 @@ REQUEST_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
     ("cost_usd", "decimal"),
     ("price_version", "text"),
 )
-"""A request's; the first is the key. `UsageRow` has its fields in this order."""
+"""A request's; the first is the key. `UsageRow` has its fields in this order, and its attempts."""
 
 ATTEMPT_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
     ("provider", "text"),
@@ -77,6 +77,7 @@ ATTEMPT_NAMES: Final = (
     *(name for name, _ in ATTEMPT_COLUMNS),
 )
 
+_ATTEMPTS_AT = UsageRow.__struct_fields__.index("attempts")
 _REQUEST_FLAGS = [at for at, (_, kind) in enumerate(REQUEST_COLUMNS) if kind == "flag"]
 _ATTEMPT_FLAGS = [at for at, (_, kind) in enumerate(ATTEMPT_COLUMNS) if kind == "flag"]
 
@@ -95,7 +96,7 @@ def each_once(rows: Iterable[UsageRow]) -> list[UsageRow]:
 
 def request_values(rows: Iterable[UsageRow]) -> list[tuple[Any, ...]]:
     """The rows as values of `REQUEST_NAMES`."""
-    return [astuple(row)[:-1] for row in rows]
+    return [values[:_ATTEMPTS_AT] + values[_ATTEMPTS_AT + 1 :] for values in map(astuple, rows)]
 
 
 def attempt_values(rows: Iterable[UsageRow]) -> list[tuple[Any, ...]]:
@@ -117,7 +118,8 @@ def usage_rows(
             values[at] = bool(values[at])
         of.setdefault(usage_id, []).append(AttemptRow(*values))
     for request in requests:
-        values = [*request, tuple(of.get(request[0], ()))]
+        values = [*request]
         for at in _REQUEST_FLAGS:
             values[at] = bool(values[at])
+        values.insert(_ATTEMPTS_AT, tuple(of.get(request[0], ())))
         yield UsageRow(*values)

@@ -42,7 +42,7 @@ AVAILABLE = sys.platform != "win32"
 
 _SUFFIX = ".journal"
 _MAGIC = b"radusage2\n"
-"""Begins every segment. The number changes with the fields of a row."""
+"""Begins every segment. The number changes where fields of a row do more than come at the end."""
 _FRAME = struct.Struct("<II")
 """Before each row: its length in bytes, with `_VOID` where it no longer counts, and its CRC-32.
 A length of 0 is the end."""

@@ -1,10 +1,10 @@
 """UsageRecorder: every request that passes leaves one row of what it used, whatever became of it.
 
-Stands inside authentication and limits, around the retry budget and the router, so it sees what
-was really attempted. It answers nothing and waits for nothing: the row is made and queued in
-`finally`, synchronously, so that a cancelled request is recorded too. Where rows are held in a
-journal it is made before the last byte of the answer goes out, so that not even a process that is
-killed loses what it has answered.
+Stands inside authentication and limits, around the admission queue, the retry budget and the
+router, so it sees what was really attempted, and whom an overload turned away. It answers nothing
+and waits for nothing: the row is made and queued in `finally`, synchronously, so that a cancelled
+request is recorded too. Where rows are held in a journal it is made before the last byte of the
+answer goes out, so that not even a process that is killed loses what it has answered.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 A row is plain data: it holds nothing of the request alive, and goes to any store as JSON. Ids are
 our own, since a caller may send the same X-Request-Id twice; they make inserts idempotent.
+
+Journals hold rows as arrays, also those of the version before. So a field more goes to the end of
+its row, with None for rows that have none, and no field changes its place.
 """
 
 from __future__ import annotations

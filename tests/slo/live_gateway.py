@@ -20,7 +20,8 @@ admin_keys: [{name: ops, secret: env:RAD_ADMIN_KEY}]
 providers:
   steady: {kind: mock, latency_ms: 2, tokens_per_s: 5000, max_concurrency: 20}
   shaky: {kind: mock, latency_ms: 2, tokens_per_s: 5000, error_ratio: 0.5, breaker: null}
-  broken: {kind: mock, latency_ms: 2, error_ratio: 1.0, breaker: null}
+  broken: {kind: mock, latency_ms: 2, error_ratio: 1.0}
+  broken_too: {kind: mock, latency_ms: 2, error_ratio: 1.0}
 models:
   demo:
     strategy: weighted
@@ -28,8 +29,8 @@ models:
       - {provider: steady, model: demo, weight: 80, price: {input: 0.15, output: 0.60}}
       - {provider: shaky, model: demo, weight: 20, price: {input: 0.10, output: 0.40}}
   broken:
-    candidates: [{provider: broken, model: broken}]
-storage: {usage: "sqlite:///usage.db"}
+    candidates: [{provider: broken, model: broken}, {provider: broken_too, model: broken}]
+storage: {usage: "USAGE"}
 telemetry:
   metrics: true
   key_names_in_metrics: true
@@ -81,10 +82,18 @@ def use_up_a_quota(url: str) -> None:
     httpx.post(faults, json=quota, headers=ADMIN).raise_for_status()
 
 
+def set_a_breaker_by_hand(url: str) -> None:
+    """As an admin may: one breaker only reports from now on."""
+    breaker = f"{url}/v0/management/providers/steady/breaker"
+    httpx.post(breaker, json={"mode": "metrics_only"}, headers=ADMIN).raise_for_status()
+
+
 @contextlib.contextmanager
-def live_gateway(folder: Path, more: str = "") -> Iterator[tuple[Process, str]]:
+def live_gateway(
+    folder: Path, more: str = "", usage: str = "sqlite:///usage.db"
+) -> Iterator[tuple[Process, str]]:
     """The gateway's process and its URL; `more` goes to the end of its configuration."""
-    (folder / "gateway.yaml").write_text(CONFIG + more)
+    (folder / "gateway.yaml").write_text(CONFIG.replace("USAGE", usage) + more)
     serve = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
     with started(serve, folder, KEYS) as process:
         yield process, process.wait_for(r"(http://127\.0\.0\.1:\d+)")[1]

@@ -25,12 +25,19 @@ from slo.alertmanager_server import (
 )
 from slo.asked_series import VARIABLES
 from slo.hurried import hurried
-from slo.live_gateway import ADMIN, Callers, live_gateway, use_up_a_quota
+from slo.live_gateway import (
+    ADMIN,
+    Callers,
+    live_gateway,
+    set_a_breaker_by_hand,
+    use_up_a_quota,
+)
 from slo.prometheus_server import Prometheus, prometheus
 from slo.questions import answered, of_dashboards, of_records, of_trouble
 from slo.waiting import LIMIT_S, until
 from slo_tools import ROOT
 
+from radgateway.chaos.postgres import postgres_server
 from radgateway.slo.pack import artefacts
 from radgateway.slo.settings import Settings
 
@@ -50,14 +57,17 @@ def test_what_fails_is_told_and_can_be_found(
     """
     monkeypatch.setitem(VARIABLES, "$__rate_interval", "10s")
     monkeypatch.setitem(VARIABLES, "$__range", "1m")
-    with listening() as people, http_receiver() as traces:
+    with listening() as people, http_receiver() as traces, postgres_server() as ledger:
         rules = {
             name: text
             for name, text in hurried(artefacts(settings_for(people, tmp_path))).items()
             if "/rules/" in name
         }
         with (
-            live_gateway(tmp_path, TRACED.format(endpoint=traces.url)) as (process, url),
+            live_gateway(tmp_path, TRACED.format(endpoint=traces.url), ledger.dsn) as (
+                process,
+                url,
+            ),
             alertmanager(tmp_path, people, hurried) as manager,
             prometheus(tmp_path, url.removeprefix("http://"), rules, manager) as watcher,
             Callers(url) as callers,
@@ -131,6 +141,7 @@ def everything_has_data(watcher: Prometheus) -> None:
 def trouble_has_data(watcher: Prometheus, url: str) -> None:
     """Each query of the panels that are empty while all is well."""
     use_up_a_quota(url)
+    set_a_breaker_by_hand(url)
     questions = of_trouble()
     until(lambda: answered(watcher.query, questions), questions)
 

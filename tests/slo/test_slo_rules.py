@@ -35,17 +35,18 @@ OTHERS = Settings(
 )
 SUITES = sorted(name for name in artefacts() if name.startswith("prometheus/tests/"))
 STRATEGY = {
-    "HighErrorRate": ("P1", "5m"),
-    "AvailabilityDrop": ("P1", "2m"),
-    "HighLatency": ("P2", "10m"),
-    "ErrorBudgetBurn": ("P2", ""),
-    "ErrorBudgetCritical": ("P1", ""),
-    "ProviderDegraded": ("P3", "5m"),
-    "CircuitBreakerOpen": ("P2", ""),
-    "HighMemoryUsage": ("P3", "5m"),
-    "DBConnectionExhausted": ("P1", "1m"),
+    "HighErrorRate": ("P1", "critical", "5m", "error-rate-spike"),
+    "AvailabilityDrop": ("P1", "critical", "2m", "availability-degradation"),
+    "HighLatency": ("P2", "warning", "10m", "latency-investigation"),
+    "ErrorBudgetBurn": ("P2", "warning", "", "error-budget"),
+    "ErrorBudgetCritical": ("P1", "critical", "", "error-budget"),
+    "ProviderDegraded": ("P3", "info", "5m", "provider-failure"),
+    "CircuitBreakerOpen": ("P2", "warning", "", "circuit-breaker"),
+    "HighMemoryUsage": ("P3", "info", "5m", "capacity"),
+    "DBConnectionExhausted": ("P1", "critical", "1m", "database"),
 }
-"""The strategy's nine, with their priorities; how long is ours where it does not say."""
+"""The strategy's nine: priority, what it is called, how long, and the runbook (decision 12). How
+long is ours where it does not say. Its actions are in `test_routing.py`."""
 
 
 @pytest.mark.parametrize("settings", [DEFAULT, OTHERS], ids=["default", "others"])
@@ -90,8 +91,11 @@ def test_buckets_are_named_as_the_client_library_names_them() -> None:
 
 
 def test_the_strategys_nine_are_there_as_it_wants_them() -> None:
-    """Names and priorities are the strategy's, in its order, before all others."""
-    found = {alert.name: (alert.priority, alert.hold) for alert in alerts(DEFAULT)}
+    """Names, priorities and runbooks are the strategy's, in its order, before all others."""
+    found = {
+        alert.name: (alert.priority, alert.labels["severity"], alert.hold, alert.runbook)
+        for alert in alerts(DEFAULT)
+    }
     assert list(found)[:9] == list(STRATEGY)
     assert {name: found[name] for name in STRATEGY} == STRATEGY
 
@@ -155,6 +159,8 @@ def test_every_alert_has_cases_of_fire_and_of_silence() -> None:
 SPOILED = [
     ("HighErrorRate", "rate5m > 0.02", "rate5m > 0.0201"),
     ("HighErrorRate", "300 * rad_gateway:requests_bad:rate5m >= 5", "vector(1) >= 0"),
+    ("HighErrorRate", "requests_bad:rate5m >= 5", "requests_bad:rate5m >= 4"),
+    ("AvailabilityDrop", "requests_bad:rate2m >= 5", "requests_bad:rate2m >= 6"),
     ("AvailabilityDrop", "rate2m < 0.99", "rate2m < 0.9901"),
     ("AvailabilityDrop", "< 0.5", "<= 0.5"),
     ("HighLatency", "overhead_seconds:p95_rate5m > 1.2", "overhead_seconds:p95_rate5m > 1"),
@@ -171,12 +177,16 @@ SPOILED = [
     ),
     ("BurnRate1h", "rate1h > 14.4 * 0.005", "rate1h > 14.4 * 0.00501"),
     ("BurnRate1h", "rate5m > 14.4 * 0.005", "rate5m >= 0"),
+    ("BurnRate1h", "requests_bad:rate1h >= 5", "requests_bad:rate1h >= 4"),
+    ("BurnRate1d", "requests_bad:rate1d >= 5", "requests_bad:rate1d >= 6"),
+    ("ErrorBudgetBurn", "requests_bad:rate7d >= 5", "requests_bad:rate7d >= 6"),
     ("BurnRate1d", "rate2h > 3 * 0.005", "rate2h >= 0"),
     ("BurnRate3d", "> 1 * 0.005", "> 0.99 * 0.005"),
     ("ErrorBudgetBurn", "* 7 / 30 > 0.3", "* 7 / 31 > 0.3"),
     ("ErrorBudgetCritical", "requests_bad:rate5m[7d]", "requests_bad:rate5m[6d]"),
     ("RadGatewayAbsent", "or absent(rad_gateway_requests_total", "and absent(up"),
     ("RuleEvaluationFailures", ".*;radgateway-.*", ".*"),
+    ("RuleEvaluationFailures", "[10m]", "[5m]"),
     (None, "+ (sum by", "- (sum by"),
     (None, "or 0 * rad_gateway:requests:rate5m", ""),
     (None, "5..", "[45].."),

@@ -8,10 +8,15 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import genai_prices
 import pytest
 from drive import Answer, drive, http_scope
 from serving import STREAM_HEAD, Call, chunked, provider, response
@@ -26,6 +31,8 @@ from radgateway.inbound.limit_period import index_of, start_of
 from radgateway.telemetry.request_log import fields_of
 from radgateway.usage.journal import Journal, Segment
 from radgateway.usage.ledger import SQLiteLedger
+from radgateway.usage.price_book import PackagedPrices, Vendor
+from radgateway.usage.prices import Price
 
 CHAT = "/v1/chat/completions"
 CONFIG: dict[str, Any] = {
@@ -180,6 +187,25 @@ def test_a_restart_gives_no_budget_back(tmp_path: Path) -> None:
 
     running(first, storage=storage)
     running(second, storage=storage)
+
+
+def test_a_restart_gives_callers_without_keys_no_budget_back(tmp_path: Path) -> None:
+    """What all of them may spend together is spent."""
+
+    async def first(gateway: Gateway) -> None:
+        assert (await spend(gateway))[0] > Decimal("0.9")
+
+    async def second(gateway: Gateway) -> None:
+        for _ in range(15):  # which alone would not spend it
+            if (await ask(gateway)).status == 429:
+                return
+            await asyncio.sleep(0.2)
+        raise AssertionError("the budget was given back")
+
+    budget = {"usd": "1", "per": "month"}
+    settings = {"keys": [], "limits": {"total": {"budget": budget}}}
+    for story in (first, second):
+        running(story, storage={"usage": f"sqlite:///{tmp_path}/usage.db"}, **settings)
 
 
 def test_a_process_that_was_killed_gives_no_budget_back(
@@ -554,6 +580,50 @@ def test_the_version_of_prices_is_shown(tmp_path: Path) -> None:
 
     models = {"m": {"candidates": [{"provider": "mock"}]}}
     running(story, models=models, prices={"file": str(path)})
+
+
+def test_a_price_of_hours_of_the_day_is_that_of_the_requests_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the row and against the budget, as the package's keepers reckon it for that moment."""
+    model, vendor_url = "deepseek-chat", "https://api.deepseek.com"
+    price_at_own_address = PackagedPrices.price
+
+    def price(book: PackagedPrices, vendor: Vendor, name: str) -> Price | None:
+        return price_at_own_address(book, replace(vendor, base_url=vendor_url), name)
+
+    monkeypatch.setattr(PackagedPrices, "price", price)
+    today = time.time() // 86_400 * 86_400
+    noon, evening = today + 12 * 3600, today + 17 * 3600
+    costs: list[Decimal] = []
+
+    async def story(gateway: Gateway) -> None:
+        for moment in (noon, evening):
+            with monkeypatch.context() as clock:
+                clock.setattr(
+                    "radgateway.exchange.time", SimpleNamespace(time=partial(float, moment))
+                )
+                usage = json.loads((await ask(gateway)).body)["usage"]
+            theirs = genai_prices.calc_price(
+                genai_prices.Usage(
+                    input_tokens=usage["prompt_tokens"], output_tokens=usage["completion_tokens"]
+                ),
+                model,
+                provider_api_url=vendor_url,
+                genai_request_timestamp=datetime.fromtimestamp(moment, UTC),
+            )
+            costs.append(theirs.total_price)
+        assert costs[0] != costs[1]
+        rows: list[Any] = []
+        async with asyncio.timeout(10):
+            while len(rows) < 2:
+                rows = (await look(gateway, "usage"))["data"]
+        assert [Decimal(row["costUsd"]) for row in reversed(rows)] == costs
+        (limit,) = (await look(gateway, "keys"))["data"][0]["limits"]
+        assert Decimal(limit["spent"]) == sum(costs)
+
+    models = {"m": {"candidates": [{"provider": "mock", "model": model}]}}
+    running(story, models=models, prices={"source": "builtin"})
 
 
 def test_budgets_of_keys_are_read_from_a_configuration() -> None:

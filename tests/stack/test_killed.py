@@ -1,4 +1,7 @@
-"""A gateway killed with a thousand streams in flight, ten times, has lost no row it answered."""
+"""A gateway killed with a thousand streams in flight, ten times, has lost no row it answered.
+
+Nor does the caller get any of its budget back.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import psycopg
 import pytest
 from processes import Process, started
@@ -24,11 +29,12 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 STREAMS = 1000
 KILLS = 10
 CONFIG = """
-keys: [{name: k, secret: key-1}]
+keys: [{name: k, secret: key-1, budget: {usd: 1000000, per: month}}]
+admin_keys: [{name: ops, secret: key-admin}]
 providers:
-  mock: {kind: mock, latency_ms: 400, tokens_per_s: 50}
+  mock: {kind: mock, latency_ms: 400, tokens_per_s: 50, max_concurrency: null}
 models:
-  m: {candidates: [{provider: mock}]}
+  m: {candidates: [{provider: mock, price: {input: 1, output: 2}}]}
 storage: {usage: "USAGE", journal: usage.journal}
 """
 BODY = json.dumps(
@@ -79,7 +85,9 @@ class Callers:
         )
         writer.write(head.encode() + BODY)
         self.in_flight += 1
-        await reader.readuntil(b"\r\n\r\n")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        # Whoever is refused is not in flight any more.
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
         await reader.readuntil(b"data: [DONE]\n\n")
         # The chunk that ends it: the caller has the whole answer.
         await reader.readuntil(b"\r\n0\r\n\r\n")
@@ -129,10 +137,17 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         yield Ledger(server.dsn, in_server)
 
 
+def spent_of_budget(url: str) -> Decimal:
+    """What the gateway takes the key to have spent."""
+    keys = httpx.get(f"{url}/v0/management/keys", headers={"x-api-key": "key-admin"})
+    (limit,) = keys.raise_for_status().json()["data"][0]["limits"]
+    return Decimal(limit["spent"])
+
+
 def test_what_was_answered_is_in_the_ledger_once(tmp_path: Path, ledger: Ledger) -> None:
     """After all kills and restarts: a row for every stream that a caller got whole, and no two.
 
-    The roll-ups have counted each of them, once, too.
+    The roll-ups have counted each of them, once, too, and the budget has what all of them cost.
     """
     (tmp_path / "gateway.yaml").write_text(CONFIG.replace("USAGE", ledger.address))
     serve = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
@@ -146,6 +161,7 @@ def test_what_was_answered_is_in_the_ledger_once(tmp_path: Path, ledger: Ledger)
             answered.update(callers.answered)
             assert callers.in_flight >= STREAMS * 0.8
     with started(serve, tmp_path) as process:
+        url = process.wait_for(r" on (http://\S+)")[1]
         process.wait_for("Application startup complete")
         until = time.monotonic() + 20
         while True:
@@ -153,7 +169,12 @@ def test_what_was_answered_is_in_the_ledger_once(tmp_path: Path, ledger: Ledger)
             if answered <= {request_id for request_id, _ in rows} or time.monotonic() > until:
                 break
             time.sleep(0.1)
+        until = time.monotonic() + 20
+        while (spent := spent_of_budget(url)) == 0 and time.monotonic() < until:
+            time.sleep(0.1)
         assert process.end() == 0
+    costs = ledger.query("SELECT request_id, CAST(cost_usd AS text) FROM radgateway_requests")
+    assert spent == sum(Decimal(cost) for _, cost in costs)
     rows = ledger.query("SELECT request_id, outcome FROM radgateway_requests")
     ids = [request_id for request_id, _ in rows]
     assert answered - set(ids) == set()

@@ -26,9 +26,9 @@ def test_the_stack_stands_in_the_order_of_the_design() -> None:
         "DrainGuard",
         "ApiKeyAuth",
         "RateLimiter",
+        "UsageRecorder",
         "AdmissionQueue",
         "StreamKeepalive",
-        "UsageRecorder",
         "RetryBudget",
         "ProviderRouter",
     )

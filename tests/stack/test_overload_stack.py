@@ -30,6 +30,7 @@ def config(url: str, *, admission: dict[str, Any] | None = None, **more: Any) ->
             {"name": "n", "secret": NORMAL},
             {"name": "l", "secret": LOW, "priority": "low"},
         ],
+        "admin_keys": [{"name": "ops", "secret": "key-admin"}],
         "providers": {"up": {"kind": "openai", "base_url": url, "api_key": "sk", **more}},
         "models": {"m": {"candidates": [{"provider": "up"}]}},
         "storage": {"usage": "memory://"},
@@ -122,6 +123,34 @@ def test_the_keys_priority_decides_in_the_gateway() -> None:
 
     limits = {"max_concurrency": 1, "max_queue": 2, "max_wait_s": 5}
     story_over(answers_late, {"admission": limits}, story)
+
+
+def test_who_is_turned_away_has_a_row_and_costs_error_budget() -> None:
+    """The ledger's error budget and the metrics' speak of the same requests."""
+
+    async def story(client: httpx.AsyncClient, gateway: Gateway, upstream: Any) -> None:
+        statuses = [
+            a.status_code for a in await asyncio.gather(*(ask(client, HIGH) for _ in "123"))
+        ]
+        assert sorted(statuses) == [200, 503, 503]
+        admin = {"x-api-key": "key-admin"}
+        seen: list[Any] = []
+        async with asyncio.timeout(5):
+            while len(seen) < 3:
+                usage = await client.get("/v0/management/usage", headers=admin)
+                seen = usage.json()["data"]
+        rows = sorted((row["status"], row["outcome"], row["errorCode"]) for row in seen)
+        assert rows == [(200, "success", None), *[(503, "refused", "overloaded")] * 2]
+        assert {row["apiKeyName"] for row in seen} == {"h"}
+        for status in (200, 503):
+            series = f'method="POST",route="{CHAT}",status="{status}"'
+            counted = await metric(client, f"rad_gateway_requests_total{{{series}}}")
+            assert counted == statuses.count(status)
+        slo = (await client.get("/v0/management/slo", headers=admin)).json()
+        window = slo["data"][0]["windows"]["5m"]
+        assert (window["valid"], window["good"]) == (3, 1)
+
+    story_over(answers_late, {"admission": {"max_concurrency": 1, "max_queue": 0}}, story)
 
 
 def test_nobody_waits_longer_than_configured() -> None:

@@ -79,9 +79,9 @@ def stack(provider: ASGIApp, noting: Noting) -> ASGIApp:
         partial(DrainGuard, drain=Drain()),
         partial(ApiKeyAuth, keys=KEYS),
         partial(RateLimiter, limits="1000/minute"),
+        partial(UsageRecorder, put=lambda row: None),
         partial(AdmissionQueue, max_concurrency=10, max_queue=10),
         StreamKeepalive,
-        partial(UsageRecorder, put=lambda row: None),
         RetryBudget,
     )
 

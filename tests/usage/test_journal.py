@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import signal
@@ -15,10 +16,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import astuple
 
 from radgateway.exchange import Exchange
 from radgateway.usage.journal import Entry, Journal, Segment
-from radgateway.usage.row import UsageRow, row_of
+from radgateway.usage.row import AttemptRow, UsageRow, row_of
 
 
 def row(request_id: str = "r") -> UsageRow:
@@ -53,6 +55,90 @@ def test_a_row_can_be_read_back_as_it_was(tmp_path: Path) -> None:
     rows = [row("a"), row("b")]
     (segment,) = {written(journal, each).segment for each in rows}
     assert segment.rows() == (rows[::-1], 0)
+
+
+class NextRow(UsageRow, frozen=True, array_like=True, gc=False):
+    """A row as a later version may have it."""
+
+    more: str | None = None
+
+
+def test_an_upgrade_finds_the_rows_of_the_version_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And who goes back finds those of the later one, without what it does not know."""
+    before = row("before")
+    later = NextRow(*[*astuple(row("later")), "known later"])
+    for each in (before, later):
+        journal = Journal(tmp_path / "j")
+        journal.append(each)
+        journal.close()
+    assert left(tmp_path / "j") == [UsageRow(*astuple(later)[:-1]), before]
+    monkeypatch.setattr("radgateway.usage.journal.UsageRow", NextRow)
+    assert left(tmp_path / "j") == [later, NextRow(*astuple(before))]
+
+
+def test_this_format_is_read_by_all_later_versions(tmp_path: Path) -> None:
+    """A segment as 0.1 writes it. Fields that change their places would be read as each other."""
+    written_by_0_1 = base64.b64decode(
+        "cmFkdXNhZ2UyCuIAAAAY04RS3AAc2SAwZDBkMGQwZDBkMGQwZDBkMGQwZDBkMGQwZDBkMGQwZMs/9AAAAAAAAKFyoXSh"
+        "a6RjaGF0oi9ypFBPU1ShbaNwLW2hcMzIq2ludGVycnVwdGVkoWWhacPLQCsAAAAAAADLQC0AAAAAAADLQC8AAAAAAAAQ"
+        "ERITFKllc3RpbWF0ZWSkMC4yMaN2MjKR3AAToXCjcC1tzMjAw8LLP/gAAAAAAADLQAQAAAAAAADLQAwAAAAAAADLQBIA"
+        "AAAAAADLQBYAAAAAAAAGBwgJCqhyZXBvcnRlZKQwLjExo3YxMg=="
+    )
+    attempt = AttemptRow(
+        provider="p",
+        model="p-m",
+        status=200,
+        failure=None,
+        sent=True,
+        hedge=False,
+        offset_ms=1.5,
+        duration_ms=2.5,
+        first_byte_ms=3.5,
+        waited_ms=4.5,
+        connect_ms=5.5,
+        input_tokens=6,
+        output_tokens=7,
+        cached_tokens=8,
+        cache_write_tokens=9,
+        reasoning_tokens=10,
+        usage_source="reported",
+        cost_usd="0.11",
+        price_version="v12",
+    )
+    request = UsageRow(
+        usage_id="0d" * 16,
+        started_at=1.25,
+        request_id="r",
+        trace_id="t",
+        api_key_name="k",
+        api_type="chat",
+        route="/r",
+        method="POST",
+        model="m",
+        selected_model="p-m",
+        provider="p",
+        status=200,
+        outcome="interrupted",
+        error_code="e",
+        interrupted="i",
+        stream=True,
+        duration_ms=13.5,
+        ttft_ms=14.5,
+        queued_ms=15.5,
+        input_tokens=16,
+        output_tokens=17,
+        cached_tokens=18,
+        cache_write_tokens=19,
+        reasoning_tokens=20,
+        usage_source="estimated",
+        cost_usd="0.21",
+        price_version="v22",
+        attempts=(attempt,),
+    )
+    (tmp_path / "1.journal").write_bytes(written_by_0_1 + bytes(100))
+    assert left(tmp_path) == [request]
 
 
 def test_what_was_stored_leaves_nothing(tmp_path: Path) -> None:

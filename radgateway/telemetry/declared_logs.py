@@ -27,7 +27,7 @@ SCHEMA: Final[dict[str, str]] = {
     "level": "`debug`, `info`, `warning`, `error` or `critical`",
     "message": "what happened",
     "service": "`rad-gateway`",
-    "version": "of the gateway",
+    "version": "of the gateway, and after a `+` its commit where `telemetry.revision` tells it",
     "environment": "`local`, `alpha`, `staging` or `production`",
     "request_id": "within a request: the `X-Request-Id`",
     "trace_id": "within a request: the trace's 32 hex digits",

@@ -93,7 +93,8 @@ LINES: Final[dict[str, DeclaredLine]] = {
             "info warning error",
             " ".join(REQUEST_FIELDS),
             "A request has ended. ERROR for a 5xx and an answer broken off, WARN for a 4xx, INFO "
-            "for the rest; failed authentication is INFO and passes any level.",
+            "for the rest and a client that left (499); failed authentication is INFO and passes "
+            "any level.",
         ),
         _line("request.body", "debug", "bytes content_type body", "What was asked; in `local`."),
         _line(

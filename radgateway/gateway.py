@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
 from typing import Any
 
 from radgateway.asgi import ASGIApp, Receive, Scope, Send, decline, route_path
@@ -70,8 +71,10 @@ class Gateway:
         """Begin what runs beside the requests, once. The first one calls it where nobody did."""
         if self._started:
             return
+        # What runs beside the requests is no part of the one that happens to come first: neither
+        # its ids nor what a host has bound for its log lines.
         for begin in self._on_start:
-            begin()
+            Context().run(begin)
         self._started = True
 
     async def aclose(self) -> None:

@@ -13,37 +13,31 @@ import structlog
 
 from radgateway.telemetry.logs import Logging
 
-LOGGERS = (
-    "",
-    "uvicorn",
-    "uvicorn.error",
-    "uvicorn.access",
-    "httpx",
-    "httpcore",
-    "httpx2",
-    "httpcore2",
-    "radgateway.admin",
-    "radgateway.audit",
-    "radgateway.sql",
-)
-
 
 @contextmanager
 def logging_put_back() -> Iterator[None]:
     """Whatever the block does to handlers, levels and structlog is undone."""
-    before = [
-        (logger, logger.handlers[:], logger.level, logger.propagate)
-        for logger in map(logging.getLogger, LOGGERS)
-    ]
+    before = {
+        logger: (logger.handlers[:], logger.level, logger.propagate) for logger in all_loggers()
+    }
     try:
         yield
     finally:
         structlog.reset_defaults()
         structlog.contextvars.clear_contextvars()
-        for logger, handlers, level, propagate in before:
-            logger.handlers[:] = handlers
+        logging.captureWarnings(False)
+        for logger in all_loggers():
+            logger.handlers[:], level, logger.propagate = before.get(logger, ([], 0, True))
             logger.setLevel(level)
-            logger.propagate = propagate
+
+
+def all_loggers() -> list[logging.Logger]:
+    """Every logger there is by now."""
+    known = logging.Logger.manager.loggerDict.values()
+    return [
+        logging.getLogger(),
+        *(logger for logger in known if isinstance(logger, logging.Logger)),
+    ]
 
 
 def lines_of(stream: StringIO, logs: Logging) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -73,6 +74,30 @@ def test_it_starts_once_whoever_is_first() -> None:
         assert (part.begun, part.ended) == (1, 1)
 
     asyncio.run(story())
+
+
+def test_what_it_starts_is_no_part_of_the_first_request() -> None:
+    """Where a host gives no lifespan, and has bound its own ids to the request's context."""
+    bound: ContextVar[str] = ContextVar("bound", default="nothing")
+    seen: list[str] = []
+
+    async def beside() -> None:
+        seen.append(bound.get())
+
+    async def run() -> None:
+        tasks: list[asyncio.Task[None]] = []
+        app = Gateway(
+            ok,
+            paths={},
+            drain=Drain(),
+            on_start=[lambda: tasks.append(asyncio.create_task(beside()))],
+        )
+        bound.set("a request")
+        await drive(app, http_scope("/"))
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert seen == ["nothing"]
 
 
 def test_a_server_hears_of_its_start_and_end() -> None:

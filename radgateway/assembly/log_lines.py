@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from radgateway import __version__
+from radgateway.assembly.standing import running_version
 from radgateway.config.schema import GatewayConfig
 from radgateway.exchange import Exchange
 from radgateway.telemetry.audit_log import AuditLog
@@ -19,7 +19,7 @@ def configured_logging(config: GatewayConfig, instruments: Instruments) -> Loggi
     return configure_logging(
         config.telemetry.log_level,
         config.environment,
-        __version__,
+        running_version(config),
         statements=_detail(config).statements,
         on_dropped=instruments.log_lines_dropped.inc,
     )

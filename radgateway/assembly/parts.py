@@ -7,7 +7,6 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from radgateway import __version__
 from radgateway.asgi import ASGIApp
 from radgateway.assembly import access, limits, prices, providers, standing, usage
 from radgateway.config.schema import GatewayConfig
@@ -71,7 +70,7 @@ class Parts:
             self.tracer_provider = build_tracer_provider(
                 tracing.exporter,
                 tracing.otlp_endpoint,
-                version=__version__,
+                version=standing.running_version(self.config),
                 environment=self.config.environment,
                 on_export=self.collector.exported,
             )
@@ -156,7 +155,8 @@ def make_instruments(config: GatewayConfig) -> Instruments:
             else None
         ),
     )
-    return Instruments(labels=labels, version=__version__, environment=config.environment)
+    version = standing.running_version(config)
+    return Instruments(labels=labels, version=version, environment=config.environment)
 
 
 def _pairs(config: GatewayConfig) -> frozenset[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from radgateway.assembly.parts import Parts
 
+from radgateway import __version__
 from radgateway.assembly.providers import trusting
 from radgateway.config.schema import GatewayConfig
 from radgateway.operations.degraded import Check, Mode
@@ -27,6 +28,12 @@ from radgateway.routing.models import Provider
 from radgateway.telemetry.genai_names import GenAIProvider, provider_of
 from radgateway.telemetry.instruments import Instruments
 from radgateway.usage.price_book import PriceBook
+
+
+def running_version(config: GatewayConfig) -> str:
+    """What runs: the package's version, and the commit where that is told."""
+    revision = config.telemetry.revision
+    return f"{__version__}+{revision}" if revision is not None else __version__
 
 
 class CollectorState:

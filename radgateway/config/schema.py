@@ -18,7 +18,7 @@ from radgateway.config.jwt import JwtConfig
 from radgateway.config.prices import PricesConfig
 from radgateway.config.providers import ModelConfig, ProviderConfig
 from radgateway.config.secrets import Dsn, Secret
-from radgateway.config.values import DAY_S, HOST_PORT, NAME, http_url, matches, within
+from radgateway.config.values import DAY_S, HOST_PORT, NAME, REVISION, http_url, matches, within
 from radgateway.exchange import Priority
 from radgateway.inbound.limit_set import (
     INPUT_TOKENS,
@@ -270,7 +270,14 @@ class TelemetryConfig:
     """Serve `/metrics`."""
     key_names_in_metrics: bool = False
     """Label tokens with the name of the key that spent them; off, since it tells who uses what."""
+    revision: str | None = None
+    """The commit that runs: after the version, as in `0.1.0+3bbdefc`, on log lines (strategy 5.2),
+    in metrics and on spans. Letters, digits and dots, 64 at most."""
     tracing: TracingConfig = field(default_factory=TracingConfig)
+
+    def __post_init__(self) -> None:
+        if self.revision is not None:
+            matches(self, "revision", REVISION, "letters, digits and dots, 64 at most")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

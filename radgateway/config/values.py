@@ -12,6 +12,7 @@ from radgateway.config.secrets import has_user_info, masked_url
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 MODEL = re.compile(r"[!-~]{1,256}")
+REVISION = re.compile(r"[0-9A-Za-z.]{1,64}")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
 DAY_S = 86_400.0

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import NamedTuple
 
 from radgateway.asgi import Clock
@@ -102,7 +103,9 @@ class LeaseKeeper:
             return
         self._wake = asyncio.Event()
         with contextlib.suppress(RuntimeError):  # the loop is gone; the leases expire
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            # In a context of its own, or it would keep the request that came first, body and all.
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), context=Context())
 
     async def _run(self) -> None:
         while self.pending or (self._held and not self._closing):

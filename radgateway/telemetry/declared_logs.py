@@ -27,7 +27,7 @@ SCHEMA: Final[dict[str, str]] = {
     "level": "`debug`, `info`, `warning`, `error` or `critical`",
     "message": "what happened",
     "service": "`rad-gateway`",
-    "version": "of the gateway",
+    "version": "of the gateway, and after a `+` its commit where `telemetry.revision` tells it",
     "environment": "`local`, `alpha`, `staging` or `production`",
     "request_id": "within a request: the `X-Request-Id`",
     "trace_id": "within a request: the trace's 32 hex digits",
@@ -93,7 +93,8 @@ LINES: Final[dict[str, DeclaredLine]] = {
             "info warning error",
             " ".join(REQUEST_FIELDS),
             "A request has ended. ERROR for a 5xx and an answer broken off, WARN for a 4xx, INFO "
-            "for the rest; failed authentication is INFO and passes any level.",
+            "for the rest and a client that left (499); failed authentication is INFO and passes "
+            "any level.",
         ),
         _line("request.body", "debug", "bytes content_type body", "What was asked; in `local`."),
         _line(

@@ -6,6 +6,7 @@ and no provider can make series grow. A registry belongs to one app; nothing is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, get_args
@@ -72,7 +73,7 @@ class Family:
 
     __slots__ = ("_children", "_guards", "_metric")
 
-    def __init__(self, metric: Any, guards: tuple[frozenset[str] | None, ...]) -> None:
+    def __init__(self, metric: Any, guards: tuple[Set[str] | None, ...]) -> None:
         self._metric = metric
         self._guards = guards
         self._children: dict[tuple[str, ...], Any] = {}
@@ -119,7 +120,8 @@ class Instruments:
     ) -> None:
         self.registry = registry = registry or _own_registry()
         self.labels = labels or LabelSets()
-        made = _declare(registry, self.labels)
+        self._routes = set(self.labels.routes)
+        made = _declare(registry, self.labels, self._routes)
         family, plain = made.families, made.plain
         self.requests = family["requests_total"]
         self.request_duration = family["request_duration_seconds"]
@@ -165,6 +167,10 @@ class Instruments:
         self.log_lines_dropped: Counter = plain["log_lines_dropped_total"]
         self._start_at_zero()
         family["build_info"](version, environment).set(1)
+
+    def add_routes(self, routes: Iterable[str]) -> None:
+        """Let these be labels too; to be called before there are requests for them."""
+        self._routes.update(routes)
 
     def breaker_changed(
         self, provider: str, state: str, *, mode: str = "auto", held: bool = False
@@ -250,9 +256,9 @@ def status_label(status: int) -> str:
     return label if label in _STATUSES else f"{label[:1]}xx"
 
 
-def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
-    known: dict[str, frozenset[str]] = {
-        "route": labels.routes,
+def _declare(registry: CollectorRegistry, labels: LabelSets, routes: Set[str]) -> _Made:
+    known: dict[str, Set[str]] = {
+        "route": routes,
         "method": _METHODS,
         "provider": labels.providers,
         "source_provider": labels.providers,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import threading
 from collections.abc import Callable
 from typing import IO, Any
@@ -51,17 +52,12 @@ class LogWriter:
     def write(self, line: bytes) -> None:
         """Queue one line (ending in a newline) and return at once."""
         with self._lock:
-            if self._bytes + len(line) <= self._limit_bytes and not self._stop.is_set():
+            kept = self._bytes + len(line) <= self._limit_bytes and not self._stop.is_set()
+            if kept:
                 self._lines.append(line)
                 self._bytes += len(line)
-                kept = True
-            else:
-                self.dropped += 1
-                self._unreported += 1
-                kept = False
         if not kept:
-            if self._on_dropped is not None:
-                self._on_dropped(1)
+            self._drop(1)
             return
         if self._thread is None or self._pid != os.getpid():
             self._start()
@@ -81,6 +77,13 @@ class LogWriter:
     async def aclose(self, timeout_s: float = 2.0) -> bool:
         """The same without holding up the event loop."""
         return await asyncio.to_thread(self.close, timeout_s)
+
+    def _drop(self, count: int) -> None:
+        with self._lock:
+            self.dropped += count
+            self._unreported += count
+        if self._on_dropped is not None:
+            self._on_dropped(count)
 
     def _start(self) -> None:
         with self._lock:
@@ -102,13 +105,14 @@ class LogWriter:
                 lines, self._lines = self._lines, []
                 self._bytes = 0
                 dropped, self._unreported = self._unreported, 0
-            if dropped:
-                lines.append(self._notice(dropped))
+            notice = [self._notice(dropped)] if dropped else []
             try:
-                self._write(b"".join(lines))
+                self._write(b"".join([*lines, *notice]))
             except (OSError, ValueError):
-                # Nobody reads any more, and there is no other place to say so.
-                self.dropped += len(lines)
+                # Nobody reads any more, or the disk is full: to be said again, should it pass.
+                with self._lock:
+                    self._unreported += dropped
+                self._drop(len(lines))
             if stopping and not self._lines:
                 return
 
@@ -128,7 +132,11 @@ def _writer_to(stream: IO[Any]) -> Callable[[bytes], None]:
         # interpreter abort when it flushes the standard streams at exit.
         view = memoryview(data)
         while view:
-            view = view[os.write(descriptor, view) :]
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:
+                # Who shares the pipe can make it one that does not block; waiting is our part.
+                select.select([], [descriptor], [])
 
     return write
 

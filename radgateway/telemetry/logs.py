@@ -32,6 +32,14 @@ AUDIT_LOGGERS: Final = ("radgateway.admin", "radgateway.audit")
 """Whose lines no level drops."""
 LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "critical": 50}
 
+_Event = MutableMapping[str, Any]
+_NAMES: Final = tuple((number, name) for name, number in reversed(LEVELS.items()) if name != "warn")
+_NO_EXTRAS: Final = frozenset(
+    # What every record has; what another handler's formatter left on it; uvicorn's message for
+    # terminals; and what a processor would take for the arguments of a message.
+    (*vars(logging.makeLogRecord({})), "message", "asctime", "color_message", "positional_args")
+)
+
 _encode = msgspec.json.Encoder().encode
 _RESERVED = frozenset({"event", "level", "request_id", "trace_id"})
 
@@ -121,8 +129,9 @@ def configure_logging(
     """Direct this process's structlog and stdlib logging to JSON lines on `stream` (stdout).
 
     `level` is one of `LEVELS`; the audit's lines pass any. `statements` are those sent to the usage
-    database, at DEBUG. uvicorn's access log is turned off: `RequestLog` has a line for
-    each request. Start uvicorn with `log_config=None`, or it puts its own handlers back.
+    database, at DEBUG. Python's warnings are lines too. uvicorn's access log is turned off:
+    `RequestLog` has a line for each request. Start uvicorn with `log_config=None`, or it puts its
+    own handlers back.
     """
     threshold = level_of(level)
     form = LineFormat(version, environment)
@@ -135,7 +144,7 @@ def configure_logging(
         logger_factory=lambda *_: _LineLogger(writer),
         cache_logger_on_first_use=True,
     )
-    _direct_stdlib(_Handler(writer), render, threshold)
+    _direct_stdlib(_Handler(writer, render), render, threshold)
     for name in AUDIT_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger(SQL_LOGGER).setLevel(logging.NOTSET if statements else logging.WARNING)
@@ -163,26 +172,46 @@ def _direct_stdlib(handler: logging.Handler, render: _Renderer, threshold: int) 
     handler.addFilter(_not_a_cut_stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                # What others name their extras must not replace what a line is.
-                structlog.stdlib.ExtraAdder(),
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                *_ENRICH,
-            ],
+            foreign_pre_chain=[_add_extras, structlog.stdlib.add_logger_name, _add_level, *_ENRICH],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render.text],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = name != "uvicorn.access"
+    for logger in list(logging.Logger.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger) and not all(map(_is_null, logger.handlers)):
+            # A server or library that was here first: its handler, its level and its form go.
+            logger.handlers.clear()
+            logger.setLevel(logging.NOTSET)
+            logger.propagate = True
+    logging.getLogger("uvicorn.access").propagate = False
+    logging.captureWarnings(True)
     # A line for each upstream request says nothing that the request's own line does not.
     for name in ("httpx", "httpcore", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def _is_null(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.NullHandler)
+
+
+def _add_extras(_logger: Any, _method: str, event: _Event) -> _Event:
+    # What others name their extras must not replace what a line is.
+    for key, value in vars(event["_record"]).items():
+        if key not in _NO_EXTRAS:
+            event.setdefault(key, value)
+    return event
+
+
+def _add_level(_logger: Any, _method: str, event: _Event) -> _Event:
+    event["level"] = _level_name(event["_record"].levelno)
+    return event
+
+
+def _level_name(number: int) -> str:
+    # The schema has five; a library's own, NOTICE or one without a name, is the next below.
+    return next((name for least, name in _NAMES if number >= least), "debug")
 
 
 class _Renderer:
@@ -191,7 +220,7 @@ class _Renderer:
     def __init__(self, form: LineFormat) -> None:
         self._format = form
 
-    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
+    def __call__(self, _logger: Any, _method: str, event: _Event) -> bytes:
         request_id, trace_id = event.get("request_id", ""), event.get("trace_id", "")
         exchange = current_exchange.get()
         if exchange is not None:
@@ -210,7 +239,7 @@ class _Renderer:
             scrub(str(trace_id)),
         )
 
-    def text(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+    def text(self, logger: Any, method: str, event: _Event) -> str:
         """The same as text, which a stdlib formatter has to return."""
         return self(logger, method, event).decode()
 
@@ -231,15 +260,29 @@ class _LineLogger:
 class _Handler(logging.Handler):
     """The stdlib's way to the writer."""
 
-    def __init__(self, writer: LogWriter) -> None:
+    def __init__(self, writer: LogWriter, render: _Renderer) -> None:
         super().__init__()
-        self._writer = writer
+        self._write = writer.write
+        self._render = render
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._writer.write(self.format(record).encode())
-        except Exception:  # logging's own rule: a line that fails must not fail its caller
-            self.handleError(record)
+            line = self.format(record).encode()
+        except Exception as error:  # logging's own rule: a line that fails must not fail its caller
+            line = self._as_it_came(record, error)
+        self._write(line)
+
+    def _as_it_came(self, record: logging.LogRecord, error: Exception) -> bytes:
+        # What logging does instead, `handleError`, prints the arguments to stderr: secrets and
+        # all, in no schema, and waiting where nobody reads.
+        event = {
+            "event": redact(record.msg),
+            "level": _level_name(record.levelno),
+            "logger": record.name,
+            "args": record.args,
+            "not_formatted": type(error).__name__,
+        }
+        return self._render(None, "", event)
 
 
 def _not_a_cut_stream(record: logging.LogRecord) -> bool:

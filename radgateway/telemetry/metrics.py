@@ -21,7 +21,8 @@ class MetricsMiddleware:
     """Feeds `instruments` from each request.
 
     `routes` are paths to count by themselves beside the data plane's: those of the app this
-    stands in front of (exact paths, below the mount point). Any other path counts as `other`.
+    stands in front of (exact paths, below the mount point; a slash at the end does not count).
+    Any other path counts as `other`.
     """
 
     def __init__(
@@ -30,7 +31,8 @@ class MetricsMiddleware:
         self.app = app
         self._instruments = instruments
         self._active = instruments.active_connections
-        self._routes = frozenset(routes)
+        self._routes = frozenset(route.removesuffix("/") or "/" for route in routes)
+        instruments.add_routes(self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

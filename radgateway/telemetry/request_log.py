@@ -22,7 +22,8 @@ MESSAGE = "radgateway.request"
 class RequestLog:
     """Writes the line where its level is at or above `level` (a number of the stdlib's).
 
-    ERROR for a 5xx and for an answer broken off, WARN for a 4xx, INFO for the rest. Failed
+    ERROR for a 5xx and for an answer broken off, WARN for a 4xx, INFO for the rest and
+    for a client that left, which is its own affair though it counts as a 499. Failed
     authentication is INFO and always written (the strategy, 5.2), whatever the level.
     """
 

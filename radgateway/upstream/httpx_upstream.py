@@ -138,6 +138,7 @@ class HTTPXUpstream:
             )
             if event.startswith("connection."):
                 request.sent = False
+                response.connecting(event)
             elif event.endswith("send_request_headers.started"):
                 request.sent = True
             if response.ending is not None:
@@ -239,12 +240,21 @@ class HTTPXResponse:
         """Whether the transport is inside a step that it cleans up after when cancelled."""
         self.ending: asyncio.Task[None] | None = None
         """The clean-up that the slot waits for."""
+        self._connecting_at: float | None = None
         self._upstream = upstream
         self._answer: Any = None
         self._chunks: AsyncIterator[bytes] | None = None
         self._complete = False
         self._failure: Exception | None = None
         self._reading = False
+
+    def connecting(self, event: str) -> None:
+        """A step on the way to a connection: TCP, and TLS where it is used."""
+        now = asyncio.get_running_loop().time()
+        if self._connecting_at is None:
+            self._connecting_at = now
+        if event.endswith(".complete"):
+            self.connect_s = now - self._connecting_at
 
     def accept(self, answer: Any) -> None:
         """The library's response has arrived."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextvars import Context
 from typing import TypeVar
 
 from radgateway.task_end import end_task
@@ -40,7 +41,9 @@ class Recovery:
     def start(self) -> None:
         """Begin with what dead processes have left; once."""
         if self._adoption is None:
-            self._adoption = asyncio.get_running_loop().create_task(self._adopt())
+            self._adoption = asyncio.get_running_loop().create_task(
+                self._adopt(), context=Context()
+            )
 
     async def brought_in(self, timeout_s: float) -> bool:
         """Whether what dead processes have left is stored, after so many seconds at most."""

@@ -17,6 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -125,7 +126,8 @@ class UsageWriter:
         if self._recovery is not None:
             self._recovery.start()
         if self._retention is not None and self._keeping is None:
-            self._keeping = asyncio.get_running_loop().create_task(self._retention.run())
+            loop = asyncio.get_running_loop()
+            self._keeping = loop.create_task(self._retention.run(), context=Context())
 
     async def brought_in(self, timeout_s: float) -> bool:
         """Whether the ledger has what dead processes left in the journal, within so many seconds.
@@ -165,7 +167,9 @@ class UsageWriter:
         self._queue.append(row)
         if self._task is None or self._task.done():
             self._enough = asyncio.Event()
-            self._task = asyncio.get_running_loop().create_task(self._drain())
+            # In a context of its own: what it logs is not of the request whose row came first.
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._drain(), context=Context())
         elif len(self._queue) >= self._config.batch_rows:
             self._enough.set()
         return True

@@ -74,6 +74,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "prices.source": ("none", "none"),
     "prices.file": ("prices.yaml", "prices.yaml"),
     "telemetry.log_level": ("error", "error"),
+    "telemetry.revision": ("4711000", "4711000"),
     "telemetry.tracing.exporter": ("stdout", "stdout"),
     "telemetry.tracing.otlp_endpoint": ("jaeger-collector:4317", "jaeger-collector:4317"),
     "upstream.client": ("httpx", "httpx"),

@@ -112,6 +112,7 @@ BAD_LINES = [
     ("server: [1]", "server", "must be a mapping of host, port"),
     ("server: {host: ''}", "server.host", "must be an address"),
     ("server: {drain_timeout_s: .inf}", "server.drain_timeout_s", "must be a number"),
+    ("telemetry: {revision: a b}", "telemetry.revision", "must be letters, digits and dots"),
     ("server: {drain_timeout_s: -1}", "server.drain_timeout_s", "must be at least 0"),
     ("environment: prod", "environment", "must be one of local, alpha, staging, production"),
     ("environment: producton", "environment", "did you mean 'production'?"),

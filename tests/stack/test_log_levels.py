@@ -15,6 +15,7 @@ from drive import drive, http_scope
 from logging_state import lines_of, logging_put_back
 from serving import Call, provider, response
 
+from radgateway import __version__
 from radgateway.app import create_gateway
 from radgateway.assembly.log_lines import configured_logging, request_lines
 from radgateway.assembly.parts import make_instruments
@@ -153,6 +154,19 @@ def test_bodies_and_statements_stay_local_at_any_level(
     assert told(lines) >= EXPECTED[environment]
     assert not told(lines) & DEBUG
     assert "what I asked" not in json.dumps(lines)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("telemetry", "version"),
+    [({}, __version__), ({"revision": "3bbdefc"}, f"{__version__}+3bbdefc")],
+)
+def test_every_line_says_what_runs(
+    telemetry: dict[str, Any], version: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The version, and the commit that the strategy asks for where it is told."""
+    lines = logged(monkeypatch, tmp_path, "staging", **telemetry)
+    assert {line["version"] for line in lines} == {version}
 
 
 @pytest.mark.servers

@@ -7,7 +7,9 @@ import io
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
@@ -196,6 +198,8 @@ def foreign(secret: str) -> None:
     except RuntimeError:
         log.exception("failed with %s", secret, extra={"note": secret, "api_key": secret})
     log.debug({"headers": [("authorization", secret)]})
+    log.warning("%d of it", secret)  # can't be formatted
+    warnings.warn(f"{secret} is deprecated", stacklevel=1)
 
 
 async def told(secret: str, stream: io.StringIO) -> tuple[str, int]:
@@ -236,13 +240,10 @@ async def told(secret: str, stream: io.StringIO) -> tuple[str, int]:
 @given(SECRETS)
 def test_no_secret_comes_out(secret: str) -> None:
     """Not in logs, spans, metrics, usage rows, views or our own errors, whoever put it where."""
-    stream, stdout = io.StringIO(), sys.stdout
-    sys.stdout = stream
-    try:
-        with logging_put_back():
-            text, served = asyncio.run(told(secret, stream))
-    finally:
-        sys.stdout = stdout
+    stream = io.StringIO()
+    everything = warnings.catch_warnings(action="always")
+    with redirect_stdout(stream), redirect_stderr(stream), everything, logging_put_back():
+        text, served = asyncio.run(told(secret, stream))
     hidden = core(secret)
     assert served > 50
     # It says a lot, or not finding the secret would mean nothing.
@@ -250,6 +251,8 @@ def test_no_secret_comes_out(secret: str) -> None:
     assert text.count('"radgateway.request"') > 40
     assert "radgateway.request.body" in text
     assert "radgateway.provider.exchange" in text
+    assert text.count("somebody.else") == 3
+    assert "py.warnings" in text
     assert "rad_gateway_requests_total" in text
     at = text.find(hidden)
     assert at < 0, text[max(0, at - 300) : at + 300].replace(hidden, "<SECRET>")

@@ -15,7 +15,7 @@ from otlp_receiver import Received, grpc_receiver, http_receiver, values
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from serving import STREAM_HEAD, Call, chunked, provider, response
 
-from radgateway import create_gateway
+from radgateway import __version__, create_gateway
 from radgateway.assembly.parts import Parts
 from radgateway.config import load_config
 from radgateway.telemetry.genai_names import CURRENT, LATEST, OPT_IN_VARIABLE
@@ -63,6 +63,7 @@ def config(first: str, second: str, endpoint: str, rate: float = 1.0) -> dict[st
         "storage": {"usage": "memory://"},
         "telemetry": {
             "metrics": True,
+            "revision": "3bbdefc",
             "tracing": {"enabled": True, "otlp_endpoint": endpoint, "sampling_rate": rate},
         },
     }
@@ -111,6 +112,11 @@ def test_one_trace_id_joins_everything(
         endpoint = received.url.removeprefix("grpc://")
         answer, heads, row, scraped, url = asyncio.run(run(endpoint))
         root = received.wait_for("gateway_request")
+
+    # What ran is told by version and commit.
+    version = f"{__version__}+3bbdefc"
+    assert received.resource["service.version"] == version
+    assert f'rad_gateway_build_info{{environment="local",version="{version}"}} 1.0' in scraped
 
     assert answer.status == 200
     assert answer.header("x-trace-id") == TRACE

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -84,6 +86,59 @@ def test_a_closed_pipe_is_no_error() -> None:
         writer.write(b"x\n")
         assert writer.close()
         assert writer.dropped == 1
+
+
+def test_what_could_not_be_written_is_counted_and_owned_up_to() -> None:
+    """A disk that is full for a while costs lines, and all who ask are told how many."""
+    counted: list[int] = []
+    written: list[bytes] = []
+
+    class FullAtFirst(io.BytesIO):
+        room = False
+
+        def write(self, data: object) -> int:
+            assert isinstance(data, bytes)
+            if data and not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written.append(data)
+            return len(data)
+
+    disk = FullAtFirst()
+    writer = LogWriter(disk, interval_s=0.001, on_dropped=counted.append)
+    writer.write(b"lost\n")
+    until(lambda: sum(counted) == 1)
+    writer.write(b"lost with the notice of the first\n")
+    until(lambda: sum(counted) == 2)
+    disk.room = True
+    writer.write(b"kept\n")
+    assert writer.close()
+    assert b"".join(written) == b"kept\n2 log lines dropped\n"
+    assert writer.dropped == sum(counted) == 2
+
+
+def test_a_pipe_that_does_not_block_is_waited_for() -> None:
+    """Whoever shares it may have made it so: a full one costs no lines, and none is torn."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    line = b"x" * 999 + b"\n"
+    with os.fdopen(reading, "rb") as source:
+        with os.fdopen(writing, "wb") as stream:
+            writer = LogWriter(stream, interval_s=0.001)
+            for _ in range(100):
+                writer.write(line)
+            assert not writer.close(timeout_s=0.05)
+            got = source.read(65_536)
+            assert writer.close(timeout_s=5)
+        assert got + source.read() == line * 100
+    assert writer.dropped == 0
+
+
+def until(true: Callable[[], bool], within_s: float = 5.0) -> None:
+    """Wait for another thread."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_after_the_close_lines_are_dropped() -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,10 +71,94 @@ def test_a_stdlib_line_has_the_schema() -> None:
 def test_an_extra_can_not_replace_what_a_line_is() -> None:
     """Whatever a library calls its fields, the level stays a level and the logger its name."""
     captured = Captured("info")
-    logging.getLogger("x").warning("m", extra={"level": 3, "logger": "y", "note": 1})
+    extra = {"level": 3, "logger": "y", "event": "z", "positional_args": (1,), "note": 1}
+    logging.getLogger("x").warning("m", extra=extra)
+    (line,) = captured.lines()
+    assert (line["level"], line["message"]) == ("warning", "m")
+    assert line["fields"] == {"logger": "x", "note": 1}
+
+
+@pytest.mark.parametrize(
+    ("number", "level"),
+    [(21, "info"), (25, "info"), (35, "warning"), (45, "error"), (60, "critical")],
+)
+def test_a_librarys_own_level_is_one_of_the_schemas(number: int, level: str) -> None:
+    """The next below, whether it has a name or none."""
+    captured = Captured("info")
+    logging.getLogger("x").log(number, "m")
+    assert [line["level"] for line in captured.lines()] == [level]
+
+
+def test_who_logged_by_itself_logs_here_too() -> None:
+    """A server that set its loggers up first has its lines in the schema, at our level, once."""
+    own = io.StringIO()
+    server = logging.getLogger("test_logs.server")
+    server.addHandler(logging.StreamHandler(own))
+    server.setLevel(logging.DEBUG)
+    server.propagate = False
+    silent = logging.getLogger("test_logs.silent")
+    silent.addHandler(logging.NullHandler())
+    silent.propagate = False
+    captured = Captured("warn")
+    server.info("started")
+    server.warning("stopped")
+    silent.error("nobody wants to know")
+    assert [line["message"] for line in captured.lines()] == ["stopped"]
+    assert own.getvalue() == ""
+
+
+def test_what_another_handler_left_on_a_record_is_no_field() -> None:
+    """Nor is what a server says to terminals."""
+    captured = Captured("info")
+    record = logging.makeLogRecord({"name": "x", "msg": "m", "levelno": 20, "color_message": "c"})
+    logging.Formatter("%(asctime)s %(message)s").format(record)
+    logging.getLogger("x").handle(record)
+    (line,) = captured.lines()
+    assert line["fields"] == {"logger": "x"}
+
+
+def test_warnings_are_lines() -> None:
+    """Python's own go to stderr otherwise, in no schema."""
+    captured = Captured("warn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old, and sk-canary-0123456789abcdef in it", stacklevel=1)
     (line,) = captured.lines()
     assert line["level"] == "warning"
-    assert line["fields"] == {"logger": "x", "note": 1}
+    assert "UserWarning: old, and [redacted] in it" in line["message"]
+
+
+class Unprintable:
+    """An object that has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "fields"),
+    [
+        (("%d of %s", "sk-canary-0123456789abcdef"), "%d of %s", {"args": ["[redacted]"]}),
+        (("a key %s, and %s", "x"), "a key %s, and %s", {"args": ["x"]}),
+        ((Unprintable(),), "<Unprintable>", {"args": []}),
+    ],
+)
+def test_a_line_that_can_not_be_formatted_is_still_one(
+    given: Any, message: str, fields: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the schema and without secrets: logging's own way is a traceback to stderr with all the
+    arguments."""
+    captured = Captured("info")
+    exchange = Exchange("req-1")
+    token = current_exchange.set(exchange)
+    logging.getLogger("x").warning(*given)
+    current_exchange.reset(token)
+    (line,) = captured.lines()
+    assert (line["level"], line["message"], line["request_id"]) == ("warning", message, "req-1")
+    error = line["fields"].pop("not_formatted")
+    assert error in {"TypeError", "RuntimeError"}
+    assert line["fields"] == {"logger": "x", **fields}
+    assert capsys.readouterr().err == ""
 
 
 def test_lines_within_a_request_carry_its_ids() -> None:

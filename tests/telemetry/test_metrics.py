@@ -303,12 +303,14 @@ def test_the_overhead_is_never_negative() -> None:
 
 def test_alone_around_starlette_its_routes_are_labels() -> None:
     """In somebody's app: named routes by themselves, also when mounted; the rest is other."""
-    instruments = Instruments(labels=LabelSets(routes=frozenset({"/hi"})))
+    instruments = Instruments()
     app = Starlette(routes=[Route("/hi", lambda request: PlainTextResponse("hi"))])
-    app.add_middleware(MetricsMiddleware, instruments=instruments, routes=["/hi"])
-    for path, root in (("/hi", ""), ("/nowhere", "")):
+    app.add_middleware(MetricsMiddleware, instruments=instruments, routes=["/hi", "/bye/"])
+    for path, root in (("/hi", ""), ("/hi", "/mounted"), ("/bye/", ""), ("/nowhere", "")):
         asyncio.run(drive(app, http_scope(path, method="GET", root_path=root)))
-    assert value(instruments, "requests_total", route="/hi", method="GET", status="200") == 1
+    assert value(instruments, "requests_total", route="/hi", method="GET", status="200") == 2
+    assert value(instruments, "overhead_seconds_count", route="/hi") == 2
+    assert value(instruments, "requests_total", route="/bye", method="GET", status="404") == 1
     assert value(instruments, "requests_total", route="other", method="GET", status="404") == 1
 
 

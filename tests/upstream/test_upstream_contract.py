@@ -104,6 +104,32 @@ async def stall(line: Line) -> None:
 
 
 @every_upstream
+def test_how_long_it_took_to_connect_is_known(make: Make) -> None:
+    """Of a connection that was opened for the call; of one that was there already, nothing."""
+
+    async def script(line: Line) -> None:
+        while True:
+            await line.request()
+            await asyncio.sleep(0.1)
+            await line.send(OK)
+
+    async def main() -> None:
+        async with Peer(script) as peer, an_upstream(make) as upstream:
+            began = asyncio.get_running_loop().time()
+            opened = await upstream.send(get(peer.url), QUICK)
+            all_s = asyncio.get_running_loop().time() - began
+            await read_all(opened)
+            assert opened.connect_s is not None
+            assert 0 < opened.connect_s < all_s - 0.09  # the answer's own time is not in it
+            reused = await upstream.send(get(peer.url), QUICK)
+            await read_all(reused)
+            assert reused.connect_s is None
+            assert peer.accepted == 1
+
+    run(main)
+
+
+@every_upstream
 def test_exchange(make: Make) -> None:
     """Method, target, headers and bodies of both kinds go out; status, headers and body come in."""
     received: list[tuple[bytes, bytes]] = []

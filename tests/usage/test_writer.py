@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from usage_rows import newest, shown
 
-from radgateway.exchange import Exchange
+from radgateway.exchange import Exchange, current_exchange
 from radgateway.usage.journal import Journal, Segment
 from radgateway.usage.ledger import LedgerUnavailable, MemoryLedger, SQLiteLedger
 from radgateway.usage.row import UsageRow, row_of
@@ -104,6 +104,31 @@ def test_a_failing_ledger_is_tried_again(caplog: pytest.LogCaptureFixture) -> No
         asyncio.run(run())
     names = [record.getMessage().partition(":")[0] for record in caplog.records]
     assert names == ["radgateway.usage.ledger_unavailable", "radgateway.usage.ledger_recovered"]
+
+
+def test_what_it_says_is_not_of_the_request_whose_row_came_first() -> None:
+    """An outage outlives that request, and its lines would carry the ids of it."""
+    seen: list[Exchange | None] = []
+
+    class Seeing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(current_exchange.get())
+
+    async def run() -> None:
+        writer = UsageWriter(FlakyLedger(failures=2), QUICK)
+        token = current_exchange.set(Exchange("r", "POST"))
+        writer.put(row())
+        current_exchange.reset(token)
+        await until_stored(writer, 1)
+        await writer.aclose()
+
+    log, seeing = logging.getLogger("radgateway.usage"), Seeing()
+    log.addHandler(seeing)
+    try:
+        asyncio.run(run())
+    finally:
+        log.removeHandler(seeing)
+    assert seen == [None, None]
 
 
 def test_a_full_queue_refuses_counts_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:

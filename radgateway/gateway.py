@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 Closer = Callable[[], Awaitable[object]]
 
 
-class _Served:
+class Served:
     """The apps of one generation, by path."""
 
-    __slots__ = ("_below", "_paths", "_prefixes", "app")
+    __slots__ = ("_prefixes", "app", "below", "paths")
 
     def __init__(
         self, app: ASGIApp, paths: Mapping[str, ASGIApp], below: Mapping[str, ASGIApp]
     ) -> None:
         self.app = app
-        self._paths = dict(paths)
-        self._below = dict(below)
-        self._prefixes = tuple(self._below)
+        self.paths = dict(paths)
+        self.below = dict(below)
+        self._prefixes = tuple(self.below)
 
     def beside(self, path: str) -> ASGIApp | None:
         """The app beside the data plane that serves a path, or None."""
-        app = self._paths.get(path)
+        app = self.paths.get(path)
         if app is None and path.startswith(self._prefixes):
-            return next(self._below[prefix] for prefix in self._prefixes if path.startswith(prefix))
+            return next(self.below[prefix] for prefix in self._prefixes if path.startswith(prefix))
         return app
 
 
@@ -67,7 +67,7 @@ class Gateway:
         self.reloader: Reloader | None = None
         """Who puts another configuration in force; None for a gateway that was put together by
         hand."""
-        self._served = _Served(app, paths, below or {})
+        self.served = Served(app, paths, below or {})
         self._on_start = tuple(on_start)
         self.closers = list(closers)
         self._started = False
@@ -77,7 +77,7 @@ class Gateway:
         if scope["type"] == "http":
             if not self._started:
                 self.start()
-            served = self._served
+            served = self.served
             app = served.beside(route_path(scope))
             if app is None:
                 app = served.app
@@ -92,7 +92,7 @@ class Gateway:
     @property
     def app(self) -> ASGIApp:
         """The composed data plane."""
-        return self._served.app
+        return self.served.app
 
     def serve(
         self,
@@ -102,7 +102,7 @@ class Gateway:
         below: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         """Serve these from the next request on. Those under way end where they began."""
-        self._served = _Served(app, paths, below or {})
+        self.served = Served(app, paths, below or {})
 
     async def reload(self, config: Source = None) -> Diff:
         """Put another configuration in force: a finished one, a mapping or a file's path.

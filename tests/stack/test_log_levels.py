@@ -16,7 +16,7 @@ from logging_state import lines_of, logging_put_back
 from serving import Call, provider, response
 
 from radgateway.app import create_gateway
-from radgateway.assembly.log_lines import configured_logging, RequestLines
+from radgateway.assembly.log_lines import RequestLines, configured_logging
 from radgateway.assembly.parts import make_instruments
 from radgateway.config import load_config
 

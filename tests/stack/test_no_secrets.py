@@ -18,7 +18,7 @@ from logging_state import logging_put_back
 from serving import STREAM_HEAD, Call, chunked, provider, response
 
 from radgateway.app import create_gateway
-from radgateway.assembly.log_lines import configured_logging, RequestLines
+from radgateway.assembly.log_lines import RequestLines, configured_logging
 from radgateway.assembly.parts import make_instruments
 from radgateway.config import load_config
 

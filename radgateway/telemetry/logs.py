@@ -112,6 +112,11 @@ class Logging:
         self.format = form
         self.level = level
 
+    def set_level(self, name: str) -> None:
+        """Log from this level on: one of `LEVELS`. structlog's loggers keep the one before."""
+        self.level = level_of(name)
+        _set_thresholds(self.level)
+
     async def aclose(self, timeout_s: float = 2.0) -> bool:
         """Write what is queued; False where the time ran out."""
         return await self.writer.aclose(timeout_s)
@@ -176,9 +181,7 @@ def _direct_stdlib(handler: logging.Handler, render: _Renderer, threshold: int) 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render.text],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(threshold)
+    logging.getLogger().handlers[:] = [handler]
     for logger in list(logging.Logger.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger) and not all(map(_is_null, logger.handlers)):
             # A server or library that was here first: its handler, its level and its form go.
@@ -187,6 +190,11 @@ def _direct_stdlib(handler: logging.Handler, render: _Renderer, threshold: int) 
             logger.propagate = True
     logging.getLogger("uvicorn.access").propagate = False
     logging.captureWarnings(True)
+    _set_thresholds(threshold)
+
+
+def _set_thresholds(threshold: int) -> None:
+    logging.getLogger().setLevel(threshold)
     # A line for each upstream request says nothing that the request's own line does not.
     for name in ("httpx", "httpcore", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))

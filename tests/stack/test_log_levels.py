@@ -17,7 +17,7 @@ from serving import Call, provider, response
 
 from radgateway import __version__
 from radgateway.app import create_gateway
-from radgateway.assembly.log_lines import configured_logging, request_lines
+from radgateway.assembly.log_lines import RequestLines, configured_logging
 from radgateway.assembly.parts import make_instruments
 from radgateway.config import load_config
 
@@ -81,7 +81,7 @@ def logged(
             instruments = make_instruments(config)
             logs = configured_logging(config, instruments)
             gateway = create_gateway(
-                config, instruments=instruments, on_end=request_lines(config, logs)
+                config, instruments=instruments, on_end=RequestLines(config, logs)
             )
             assert await traffic(gateway) == [200, 404, 500, 401, 200]
             await gateway.aclose()

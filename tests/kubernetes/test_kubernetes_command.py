@@ -100,3 +100,15 @@ def test_nothing_measured_is_not_well(name: str) -> None:
     """Both conditions ask for a result first; of NaN, neither comparison is true."""
     for condition in (METRICS[name]["successCondition"], METRICS[name]["failureCondition"]):
         assert condition.startswith("len(result) > 0 && result[0] ")
+
+
+def test_the_triggers_are_documented() -> None:
+    """Each by its name and its limit."""
+    page = (ROOT / "docs/how-to/deploy-kubernetes.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for trigger in (*TRIGGERS, *COMPARISONS):
+        (row,) = (row for row in rows if f"`{trigger.name}`" in row)
+        words = {"0.05": "> 5 %", "2": "> 2 s", "0.95": "< 95 %", "0.02": "2 percent points"}
+        words |= {"0": "firing", "0.1": "100 ms", "0.5": "500 ms"}
+        assert words[trigger.failed.split()[1]] in row
+        assert not trigger.hold or f"for {trigger.hold.removesuffix('m')} min" in row

@@ -107,14 +107,25 @@ def test_everyone_uses_the_port_that_the_gateway_listens_on(overlay: str, tmp_pa
 def test_the_services_find_the_pods(overlay: str) -> None:
     """Each selector is a part of the pods' labels; so are those of budget and policies."""
     labels = the(overlay, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
-    selectors = [each["spec"]["selector"] for each in all_of(overlay, "Service").values()]
-    selectors.append(the(overlay, "Deployment")["spec"]["selector"]["matchLabels"])
-    for kind in ("PodDisruptionBudget", "NetworkPolicy"):
-        for each in all_of(overlay, kind).values():
-            spec = each["spec"]
-            selectors.append(spec.get("selector", spec.get("podSelector")).get("matchLabels", {}))
+    budgets = all_of(overlay, "PodDisruptionBudget").values()
+    policies = [
+        the(overlay, "NetworkPolicy", f"rad-gateway-{way}") for way in ("ingress", "egress")
+    ]
+    selectors = [
+        *(each["spec"]["selector"] for each in all_of(overlay, "Service").values()),
+        the(overlay, "Deployment")["spec"]["selector"]["matchLabels"],
+        *(each["spec"]["selector"]["matchLabels"] for each in budgets),
+        *(each["spec"]["podSelector"]["matchLabels"] for each in policies),
+    ]
     for selector in selectors:
         assert selector.items() <= labels
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_is_not_listed_is_denied(overlay: str) -> None:
+    """One policy selects every pod and allows nothing, in and out; the others add to it."""
+    spec = the(overlay, "NetworkPolicy", "default-deny")["spec"]
+    assert spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

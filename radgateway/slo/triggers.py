@@ -22,7 +22,7 @@ from radgateway.slo.promql import number, seconds
 
 TRACK_LABEL: Final = "track"
 LEAST_REQUESTS: Final = 30
-"""Requests in a window below which a ratio of them is chance: one of 20 would be over 5 %."""
+"""Requests in a window below which a ratio of them is chance: one of 19 is over 5 % already."""
 
 
 class Tracks(NamedTuple):

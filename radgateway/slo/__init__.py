@@ -6,6 +6,7 @@
     promql.py        numbers, windows and buckets as PromQL writes them
     rules.py         recording rules
     alerts.py        the alerts: the strategy's nine, burn rates, and what watches the watchers
+    triggers.py      what ends a release: the strategy's rollback triggers, and a canary's judgement
     cases.py         tests of the rules, in promtool's form
     traffic.py       the series they measure
     alert_cases.py   that each alert fires and stays silent, at its boundary
@@ -24,7 +25,8 @@
     tables.py        objectives, budgets, thresholds and alerts for people
     yaml_text.py     YAML that is the same each time
     pack.py          all files by their path
-    command.py       `radgateway slo generate | show`
+    kubernetes.py    rules and triggers as a cluster's operators read them
+    command.py       `radgateway slo generate | kubernetes | show`
 
 The method is that of *The Site Reliability Workbook*, chapter 5 (sre.google/workbook).
 """

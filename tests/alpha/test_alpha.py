@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import re
@@ -37,21 +36,9 @@ FAREWELL_S, WRITE_OUT_S = 6, 10
 """What a drain takes beyond its limits, as docs/how-to/drain.md has it."""
 
 
-class _Settings(configparser.RawConfigParser):
-    """A unit file: names keep their case, and one that is given again adds to the first."""
-
-    def __init__(self) -> None:
-        super().__init__(strict=False, interpolation=None, comment_prefixes="#", delimiters="=")
-
-    def optionxform(self, optionstr: str) -> str:
-        return optionstr
-
-
-def unit(section: str = "Service") -> dict[str, str]:
-    """A section of the unit."""
-    parser = _Settings()
-    parser.read_string(UNIT_TEXT)
-    return dict(parser[section])
+def unit() -> dict[str, str]:
+    """What the unit sets, by names that it gives once."""
+    return dict(re.findall(r"^(\w+)=(.*)$", UNIT_TEXT, re.MULTILINE))
 
 
 def all_of(name: str) -> list[str]:

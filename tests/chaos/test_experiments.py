@@ -11,6 +11,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,14 @@ def test_the_rows_of_a_ledger_are_read_beside_its_writer(tmp_path: Path) -> None
     writer.execute("BEGIN EXCLUSIVE")
     assert request_ids(file) == {"r-1"}
     writer.close()
+
+
+def test_a_ledger_that_was_never_written_to_has_no_requests(tmp_path: Path) -> None:
+    """As one has that is locked before its first row, on a machine that is busy enough."""
+    file = tmp_path / "usage.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    assert request_ids(file) == set()
 
 
 def test_a_cage_leaves_no_control_group_behind() -> None:

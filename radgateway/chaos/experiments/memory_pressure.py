@@ -99,9 +99,12 @@ async def rows_missing(lab: Lab, answered: list[Call], file: Path) -> list[Call]
 
 
 def request_ids(file: Path) -> set[str]:
-    """The requests that have a row in a ledger."""
+    """The requests that have a row in a ledger; none in one that was never written to."""
     connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)
+    known = "SELECT count(*) FROM sqlite_master WHERE name = 'radgateway_requests'"
     try:
+        if connection.execute(known).fetchone() == (0,):
+            return set()
         return {row[0] for row in connection.execute("SELECT request_id FROM radgateway_requests")}
     finally:
         connection.close()

@@ -42,17 +42,13 @@ def noted(incident: Incident, now: float, by: str, what: str, text: str = "") ->
     Once it is full, further lines are left out and counted in the last.
     """
     timeline = incident.timeline
-    if len(timeline) >= ENTRIES_MAX:
-        last = timeline[-1]
-        left_out = int(last.text.split(" ", 1)[0]) + 1 if last.what == _FULL else 1
-        line = Entry(max(now, last.at), by, _FULL, f"{left_out} lines are left out")
-        kept = timeline[:-1] if last.what == _FULL else timeline[: ENTRIES_MAX - 1]
+    if len(timeline) >= ENTRIES_MAX - 1:
+        kept, counted = timeline[: ENTRIES_MAX - 1], timeline[ENTRIES_MAX - 1 :]
+        left_out = 1 + int(counted[0].text.partition(" ")[0] if counted else 0)
+        line = Entry(max(now, timeline[-1].at), by, "timeline full", f"{left_out} lines left out")
         return replace(incident, timeline=(*kept, line))
     at = max(now, timeline[-1].at) if timeline else now
     return replace(incident, timeline=(*timeline, Entry(at, by, what, text[:TEXT_MAX])))
-
-
-_FULL: Final = "timeline full"
 
 
 def detected(group_key: str, alerts: Iterable[Alert], now: float) -> Incident:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 from radgateway.incident.record import Incident
-from radgateway.incident.severity import MATRIX, worse
+from radgateway.incident.severity import MATRIX, Audience, worse
 from radgateway.incident.words import filled, span
 
 Destination = Literal["slack", "statuspage", "pagerduty"]
@@ -29,8 +29,8 @@ def messages(before: Incident | None, after: Incident) -> Iterator[Message]:
     """What has to be sent because one record became another."""
     event = _event(before, after)
     if event is not None:
-        text = _slack_text(after, event)
         for audience in MATRIX[after.severity].audiences:
+            text = _slack_text(after, event, audience)
             yield Message("slack", after.id, {"audience": audience, "text": text})
     queued = {draft.number for draft in before.drafts if draft.state == "queued"} if before else ()
     for draft in after.drafts:
@@ -48,16 +48,16 @@ def _event(before: Incident | None, after: Incident) -> str | None:
     return "resolved" if before.open and after.state == "resolved" else None
 
 
-def _slack_text(incident: Incident, event: str) -> str:
+def _slack_text(incident: Incident, event: str, audience: Audience) -> str:
     firing = [alert for alert in incident.alerts if alert.firing]
     lines = [f"- {escaped(alert.description or alert.name)}" for alert in firing[:_ALERTS_SHOWN]]
     if len(firing) > _ALERTS_SHOWN:
         lines.append(f"- and {len(firing) - _ALERTS_SHOWN} more")
     runbook = next((alert.runbook for alert in firing if alert.runbook), "none")
     ended = incident.resolved_at if incident.resolved_at is not None else incident.started_at
-    number = incident.severity.lower()
+    kind = "executives" if audience == "executives" else incident.severity.lower()
     text = filled(
-        "slack-resolved.txt" if event == "resolved" else f"slack-{number}.txt",
+        f"slack-{'resolved' if event == 'resolved' else kind}.txt",
         severity=incident.severity,
         event=event,
         id=incident.id,

@@ -2,7 +2,8 @@
 
 A change and the messages that follow from it are one transaction, written through to the disk
 before anybody hears that it was taken: a process that is killed loses nothing that it has answered
-for, and sends nothing that did not happen. The store is plain and blocking; `Desk` calls it from a thread.
+for, and sends nothing that did not happen. The store is plain and blocking; `Desk` calls it from a
+thread.
 """
 
 from __future__ import annotations

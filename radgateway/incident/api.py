@@ -7,7 +7,6 @@ was not, and so may anybody else.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, get_args
 
@@ -27,6 +26,7 @@ from radgateway.incident.orders import ORDERS, ReportOrder
 from radgateway.incident.postmortem import postmortem
 from radgateway.incident.record import Severity
 from radgateway.incident.review import as_json, review
+from radgateway.incident.store import Page, Transaction
 from radgateway.operations.json_action import JSONAction
 from radgateway.operations.json_endpoint import JSONEndpoint, answer_json
 from radgateway.operations.query_parameters import Query, check_known, whole_number
@@ -159,14 +159,16 @@ class IncidentAPI:
 
     async def _reviewed(self, query: Query) -> tuple[int, Any]:
         check_known(query, ("since",))
-        now = time.time()
+        text = query.get("since", "-7d")
+
+        def read(tx: Transaction) -> tuple[float, float, Page]:
+            since = moment(text, tx.now)
+            return since, tx.now, tx.page(since=since, limit=_REVIEWED_MAX)
+
         try:
-            since = moment(query.get("since", "-7d"), now)
+            since, now, page = await asked(self._desk.transact(read))
         except ValueError as error:
             raise Refusal("invalid_request", f"`since` {error}.") from None
-        page = await asked(
-            self._desk.transact(lambda tx: tx.page(since=since, limit=_REVIEWED_MAX))
-        )
         if page.more:
             advice = f"There are more than {_REVIEWED_MAX} incidents: ask for less with `since`."
             raise Refusal("invalid_request", advice)

@@ -35,8 +35,8 @@ from radgateway.usage.moment import moment, rfc3339
 INCIDENTS: Final = "/v0/incidents"
 WEBHOOK: Final = f"{INCIDENTS}/alertmanager"
 _ID: Final = re.compile(r"INC-([1-9][0-9]{0,14})")
-_PAGE: Final = 50
 _PAGE_MAX: Final = 200
+"""Also without a limit: whoever asks what is open wants to see all of it."""
 _REVIEWED_MAX: Final = 5_000
 _MARKDOWN: Final[Headers] = [
     (b"content-type", b"text/markdown; charset=utf-8"),
@@ -64,7 +64,13 @@ class AlertmanagerWebhook:
                     "method_not_allowed", "This path takes POST.", headers=[(b"allow", b"POST")]
                 )
             webhook = await self._read(scope, receive)
-            incident = await asked(self._desk.alert(webhook.group_key, alerts_of(webhook)))
+            incident = await asked(
+                self._desk.alert(
+                    webhook.group_key,
+                    alerts_of(webhook),
+                    group_fires=webhook.status == "firing",
+                )
+            )
         except Refusal as refusal:
             await answer(scope, send, refusal)
         except ClientDisconnected:
@@ -141,7 +147,7 @@ class IncidentAPI:
         if is_open == "":
             raise Refusal("invalid_request", "`open` must be true or false.")
         severity = _severity(query.get("severity"))
-        limit = whole_number(query, "limit", _PAGE, _PAGE_MAX)
+        limit = whole_number(query, "limit", _PAGE_MAX, _PAGE_MAX)
         before = _cursor(query.get("cursor"))
         page = await asked(
             self._desk.transact(

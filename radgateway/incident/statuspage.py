@@ -98,5 +98,5 @@ class Statuspage:
         return None
 
     async def _ask(self, method: str, path: str, json: Any = None) -> httpx.Response:
-        await self._pace.turn()
-        return await call(self._http, method, f"{self._incidents}{path}", json=json)
+        async with self._pace.turn():
+            return await call(self._http, method, f"{self._incidents}{path}", json=json)

@@ -225,11 +225,10 @@ class Transaction:
         self._connection.execute("DELETE FROM outbox WHERE number = ?", (job.number,))
 
     def forget(self, before: float) -> int:
-        """Delete what is closed and began before a time; says how many incidents."""
+        """Delete what is over and began before a time; says how many incidents."""
         self._connection.execute("DELETE FROM deployments WHERE began_at < ?", (before,))
-        return self._connection.execute(
-            "DELETE FROM incidents WHERE state = 'closed' AND started_at < ?", (before,)
-        ).rowcount
+        delete = f"DELETE FROM incidents WHERE state NOT IN ({_ARE_OPEN}) AND started_at < ?"  # noqa: S608 - of ours
+        return self._connection.execute(delete, (before,)).rowcount
 
 
 class Store:

@@ -132,13 +132,13 @@ class IncidentAPI:
         number = int(found[1])
         if what == "":
             await JSONEndpoint(lambda query: self._shown(number, query))(scope, receive, send)
-        elif what == "postmortem" and scope["method"] in ("GET", "HEAD"):
+        elif what == "postmortem" and scope["method"] == "GET":
             await self._postmortem(number, scope, send)
         elif what in ORDERS:
             act = self._order(number, what, by(scope))
             await JSONAction("incident", ORDERS[what].form, act)(scope, receive, send)
         else:
-            advice = f"An incident has postmortem, and takes {', '.join(ORDERS)}."
+            advice = f"An incident has postmortem to GET, and takes POST of {', '.join(ORDERS)}."
             await answer(scope, send, Refusal("unknown_path", advice))
 
     async def _listed(self, query: Query) -> tuple[int, Any]:
@@ -191,8 +191,7 @@ class IncidentAPI:
         except Refusal as refusal:
             await answer(scope, send, refusal)
             return
-        body = postmortem(incident).encode() if scope["method"] == "GET" else b""
-        await respond(send, 200, _MARKDOWN, body)
+        await respond(send, 200, _MARKDOWN, postmortem(incident).encode())
 
     def _report(self, scope: Scope) -> Callable[[ReportOrder], Awaitable[tuple[int, Any]]]:
         who = by(scope)

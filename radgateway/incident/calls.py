@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 CALL_S: Final = 10.0
 """Seconds that one call may take, from connecting to the last byte."""
-_BODY_MAX: Final = 1024 * 1024
+_BODY_MAX: Final = 4 * 1024 * 1024
 _THROTTLED: Final = frozenset({420, 429})
 """Statuspage says either where it is asked more than once a second."""
 _PASSING: Final = frozenset({408, 425}) | _THROTTLED

@@ -134,11 +134,11 @@ def test_nobody_at_the_address(others: Services) -> None:
 
 
 def test_an_answer_without_end_is_not_read() -> None:
-    """A megabyte is more than any of them has to say."""
+    """Four megabytes are more than any of them has to say."""
 
     async def story() -> None:
         def endless(request: httpx.Request) -> httpx.Response:
-            return httpx.Response(200, content=b"x" * (1024 * 1024 + 1))
+            return httpx.Response(200, content=b"x" * (4 * 1024 * 1024 + 1))
 
         async with httpx.AsyncClient(transport=httpx.MockTransport(endless)) as http:
             await call(http, "GET", "http://x")

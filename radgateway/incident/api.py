@@ -26,7 +26,7 @@ from radgateway.incident.orders import ORDERS, ReportOrder
 from radgateway.incident.postmortem import postmortem
 from radgateway.incident.record import Severity
 from radgateway.incident.review import as_json, review
-from radgateway.incident.store import Page, Transaction
+from radgateway.incident.transaction import Page, Transaction
 from radgateway.operations.json_action import JSONAction
 from radgateway.operations.json_endpoint import JSONEndpoint, answer_json
 from radgateway.operations.query_parameters import Query, check_known, whole_number

@@ -20,8 +20,9 @@ from radgateway.incident.notices import Destination, Message, messages
 from radgateway.incident.outbox import Outbox
 from radgateway.incident.public_words import drafted, with_state
 from radgateway.incident.record import Alert, Incident
-from radgateway.incident.store import Store, StoreUnavailable, Transaction
+from radgateway.incident.store import Store, StoreUnavailable
 from radgateway.incident.telemetry import IncidentInstruments
+from radgateway.incident.transaction import Transaction
 from radgateway.task_end import end_task
 
 T = TypeVar("T")

@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol
 from radgateway.incident.deliveries import claimed, settled
 from radgateway.incident.notices import Destination
 from radgateway.incident.outcome import Delivered, Later, Outcome, Refused
-from radgateway.incident.store import Job, StoreUnavailable, Transaction
+from radgateway.incident.store import StoreUnavailable
+from radgateway.incident.transaction import Job, Transaction
 from radgateway.routing.backoff import full_jitter_s
 from radgateway.task_end import end_task
 

@@ -14,7 +14,7 @@ import msgspec
 
 from radgateway.incident.calls import Failed, Pace, call, decoded
 from radgateway.incident.outcome import Delivered, Outcome
-from radgateway.incident.store import Job
+from radgateway.incident.transaction import Job
 
 API_URL: Final = "https://api.statuspage.io"
 INTERVAL_S: Final = 1.0

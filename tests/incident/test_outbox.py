@@ -19,7 +19,8 @@ from virtual_time import run_virtual
 from radgateway.incident.notices import Message
 from radgateway.incident.outbox import ASKED_MAX_S, ATTEMPTS_MAX, BASE_S, CAP_S, Outbox, wait_s
 from radgateway.incident.outcome import Delivered, Later, Outcome, Refused
-from radgateway.incident.store import WAITING_MAX, Job, Store, StoreUnavailable, Transaction
+from radgateway.incident.store import Store, StoreUnavailable
+from radgateway.incident.transaction import WAITING_MAX, Job, Transaction
 
 
 @pytest.fixture

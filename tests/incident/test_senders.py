@@ -18,7 +18,7 @@ from radgateway.incident.outcome import Delivered, Later, Outcome, Refused
 from radgateway.incident.pagerduty import PagerDuty
 from radgateway.incident.slack import Slack
 from radgateway.incident.statuspage import Statuspage, authorization
-from radgateway.incident.store import Job
+from radgateway.incident.transaction import Job
 
 DEPLOYMENT = Deployment(
     id="d1", version="1.2", environment="production", by="ci", began_at=1e9, ends_at=1e9 + 900

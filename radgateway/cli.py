@@ -12,6 +12,7 @@ from pathlib import Path
 from radgateway import __version__
 from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
+from radgateway.incident import command as incident
 from radgateway.openapi import command as openapi
 from radgateway.operations import health_command as health
 from radgateway.slo import command as slo
@@ -28,6 +29,7 @@ start here:
   radgateway chaos run provider-failure    see what happens when a provider fails
   radgateway slo show                      what is promised, and the alerts that watch it
   radgateway usage report                  what was used, by whom, and what it cost
+  radgateway incident list --open          what is wrong now, once `incident serve` runs
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     slo.add_to(commands)
     openapi.add_to(commands)
     usage.add_to(commands)
+    incident.add_to(commands)
     return parser
 
 

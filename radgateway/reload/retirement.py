@@ -39,7 +39,7 @@ class Retirement:
     def retire(self, closers: Iterable[Close], limit_s: float) -> None:
         """Await `closers` when all requests of this moment have ended, `limit_s` at the latest."""
         hurried = asyncio.Event()
-        retired = self._retired(list(closers), limit_s, hurried)
+        retired = self._retired(self._drain.present(), list(closers), limit_s, hurried)
         task = asyncio.get_running_loop().create_task(retired)
         self._retiring[task] = hurried
         task.add_done_callback(self._retiring.pop)
@@ -57,8 +57,13 @@ class Retirement:
             for task in tasks:
                 await end_task(task)
 
-    async def _retired(self, closers: list[Close], limit_s: float, hurried: asyncio.Event) -> None:
-        requests = self._drain.present()
+    async def _retired(
+        self,
+        requests: frozenset[Exchange],
+        closers: list[Close],
+        limit_s: float,
+        hurried: asyncio.Event,
+    ) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 while self._drain.serves_any(requests) and not hurried.is_set():

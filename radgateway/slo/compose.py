@@ -173,13 +173,7 @@ $ALERTMANAGER_SECRETS
     stop_grace_period: 15s
     mem_limit: 256m
     healthcheck:
-      test:
-        - CMD
-        - python
-        - -c
-        - >-
-          import urllib.request as r;
-          r.urlopen("http://127.0.0.1:$INCIDENT_PORT/health/ready", timeout=2)
+      test: [CMD, /usr/bin/python3, -m, radgateway, health, --ready, --url, "http://127.0.0.1:$INCIDENT_PORT"]
       interval: 10s
       timeout: 5s
       retries: 3

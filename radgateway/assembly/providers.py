@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -31,7 +30,7 @@ from radgateway.surface import SPOKEN_BY
 from radgateway.telemetry.breaker_report import BreakerReport
 from radgateway.telemetry.instruments import Instruments
 from radgateway.upstream import Upstream
-from radgateway.upstream.connect import connect
+from radgateway.upstream.connect import connect, trusting
 from radgateway.upstream.interface import Timeouts
 from radgateway.usage.price_book import PriceBook
 
@@ -142,11 +141,6 @@ def provider(
     if injector is not None:
         layers.append(injector)
     return Provider(compose(app, *layers), SPOKEN_BY[config.kind], config.include_usage)
-
-
-def trusting(ca_file: str | None) -> ssl.SSLContext | None:
-    """TLS settings that trust the authorities of one file; None for the system's."""
-    return ssl.create_default_context(cafile=ca_file) if ca_file is not None else None
 
 
 def upstream_client(config: GatewayConfig, ca_file: str | None) -> Upstream:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from radgateway.assembly.parts import Parts
 
-from radgateway.assembly.providers import trusting
 from radgateway.config.schema import GatewayConfig
 from radgateway.operations.degraded import Check, Mode
 from radgateway.operations.providers import ProviderStatus
@@ -26,6 +25,7 @@ from radgateway.provider.probe import (
 from radgateway.routing.models import Provider
 from radgateway.telemetry.genai_names import GenAIProvider, provider_of
 from radgateway.telemetry.instruments import Instruments
+from radgateway.upstream.connect import trusting
 from radgateway.usage.price_book import PriceBook
 
 

@@ -99,11 +99,6 @@ class InfisicalStore:
         self._token: AccessToken | None = None
         self._listing = _list_v4
 
-    def use(self, settings: InfisicalConfig) -> None:
-        """Take the credentials of these settings from now on."""
-        if settings != self._settings:
-            self._settings, self._token = settings, None
-
     async def read(self, folders: Iterable[str]) -> StoreReading:
         """All secrets of some folders, within `timeout_s`. Raises `StoreFailed`."""
         limit_s = self._settings.timeout_s

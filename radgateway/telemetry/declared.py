@@ -36,6 +36,9 @@ AUTH_FAILURES: Final = (
 )
 CONNECTION_STATES: Final = ("in_use", "idle")
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
+SECRETS_OUTCOMES: Final = ("unchanged", "rotated", "refused", "failed")
+"""What a look at the secrets comes to: changes are put in force or not; the store does not answer.
+"""
 TOKEN_TYPES: Final = ("input", "output", "cached_input", "reasoning_output")
 """Kinds of tokens; those cached are among the input, those of reasoning among the output."""
 SHED_REASONS: Final = ("queue_full", "displaced", "queue_timeout", "client_deadline", "loop_lag")
@@ -298,6 +301,19 @@ METRICS: Final[dict[str, Declared]] = {
             "counter",
             (),
             "Usage rows that never reached the ledger.",
+        ),
+        Declared(
+            "rad_gateway_secrets_age_seconds",
+            "gauge",
+            (),
+            "Since the secrets store was last read; 0 where no secret is in one.",
+            "livemax",
+        ),
+        Declared(
+            "rad_gateway_secrets_refreshes_total",
+            "counter",
+            ("outcome",),
+            "Readings of the secrets store, and changes of secrets.",
         ),
         Declared("rad_gateway_log_lines_dropped_total", "counter", (), "Log lines not written."),
         Declared(

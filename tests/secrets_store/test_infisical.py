@@ -140,21 +140,6 @@ def test_a_token_is_renewed_before_it_ends() -> None:
     assert not long.usable(86_100.0)
 
 
-def test_new_credentials_are_taken_at_once(fake: FakeInfisical) -> None:
-    """The identity's secret can be rotated too."""
-
-    async def main() -> None:
-        async with store(fake) as asked:
-            await asked.read(["/"])
-            fake.client_secret = "a-new-client-secret"
-            fake.revoke_tokens()
-            assert (await failure(asked)).status == 401
-            asked.use(settings_of(fake))
-            await asked.read(["/"])
-
-    asyncio.run(main())
-
-
 def test_a_given_token_takes_the_place_of_a_login(fake: FakeInfisical) -> None:
     """`token` is sent as it is; when it ends nothing can renew it."""
     _, login = fake._login({"clientId": fake.client_id, "clientSecret": fake.client_secret})

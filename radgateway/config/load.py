@@ -74,6 +74,20 @@ def load_config(
     return _finish(config, report, binder, read, providers=names)
 
 
+ReadAgain = Callable[[StoreReading | None], GatewayConfig]
+"""Reads a configuration once more; gets what is known of the secrets store, should it be away."""
+
+
+def reader(source: Source, config: GatewayConfig) -> ReadAgain:
+    """Reads again what `config` came from, with the environment as it is then.
+
+    A key that was made up for it stays the same: nobody could know another one.
+    """
+    made_up = next((key.secret.reveal() for key in config.keys if key.secret.generated), None)
+    kept = {"RAD_KEY": made_up} if made_up is not None else {}
+    return lambda known: load_config(source, {**os.environ, **kept}, known=known)
+
+
 def default_config(environ: Mapping[str, str] | None = None) -> GatewayConfig:
     """The embedded configuration, which a gateway without a file serves. Raises `ConfigError`.
 

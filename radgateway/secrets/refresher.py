@@ -37,7 +37,7 @@ MakeStore = Callable[..., WatchedStore]
 
 
 class SecretsRefresher:
-    """The secrets of one process. `current` is the configuration in force.
+    """The secrets of one process, that of `config` first; `current` is what is in force by then.
 
     `on_outcome` gets what each look came to that found a change or asked the store: unchanged,
     rotated, refused or failed. Starts with `start`, ends with `aclose`.
@@ -45,6 +45,7 @@ class SecretsRefresher:
 
     def __init__(
         self,
+        config: GatewayConfig,
         current: Callable[[], GatewayConfig],
         revise: Revise,
         *,
@@ -58,15 +59,14 @@ class SecretsRefresher:
         self._make_store = make_store
         self._settles_s = settles_s
         self._store: WatchedStore | None = None
-        self._settings = current().secrets
+        self._settings = config.secrets
         self._report = SecretsReport()
         self._faults: Mapping[str, str] = {}
         self._refused: tuple[GatewayConfig, LookedUp, float] | None = None
         self._task: asyncio.Task[None] | None = None
         self._wanted: asyncio.Event
-        reading = current().store_reading
-        if reading is not None:
-            self._store = make_store(self._settings, reading)
+        if config.store_reading is not None:
+            self._store = make_store(config.secrets, config.store_reading)
 
     @property
     def state(self) -> str:

@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 from radgateway.config.problems import Path, dotted
 from radgateway.config.references import Read, Unreadable, references_in, secret_of, with_text
+from radgateway.config.restart import needing_restart
 from radgateway.config.schema import GatewayConfig
 from radgateway.config.secrets import Dsn, Secret, map_secrets
-
-_FIXED = ("storage",)
-"""Sections whose connections are made when the process starts."""
 
 
 class LookedUp(NamedTuple):
@@ -69,7 +67,7 @@ def rotated(config: GatewayConfig, texts: Mapping[str, str]) -> Rotation:
             faults[reference] = str(fault)
             return value
         where = f"{dotted(path)} from {reference}"
-        if path[0] in _FIXED:
+        if needing_restart([dotted(path)]):
             waiting.append(where)
             return value
         changed.append(where)

@@ -41,6 +41,7 @@ class Host:
 
     def refresher(self) -> SecretsRefresher:
         return SecretsRefresher(
+            self.config,
             lambda: self.config,
             self.revise,
             on_outcome=self.outcomes.append,
@@ -142,7 +143,7 @@ def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(tmp_path: Pa
     host = Host(of_file(file))
 
     async def main() -> None:
-        refresher = SecretsRefresher(lambda: host.config, host.revise, settles_s=0.2)
+        refresher = SecretsRefresher(host.config, lambda: host.config, host.revise, settles_s=0.2)
         file.write_text("the-cal")
         looking = asyncio.create_task(refresher.look())
         await asyncio.sleep(0.1)
@@ -268,7 +269,7 @@ def test_a_change_meets_the_configuration_that_is_in_force_by_then(fake: FakeInf
 
         host.revise = after_a_reload  # type: ignore[method-assign]
         fake.values["/"]["CALLER"] = "the-callers-key-2"
-        changed = SecretsRefresher(lambda: host.config, host.revise, settles_s=0.0)
+        changed = SecretsRefresher(host.config, lambda: host.config, host.revise, settles_s=0.0)
         await changed.look(ask=True)
         await changed.aclose()
         assert (host.key, host.config.environment) == ("the-callers-key-2", "alpha")

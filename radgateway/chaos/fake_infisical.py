@@ -90,6 +90,15 @@ class FakeInfisical:
         server.drop()
 
     @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse connections while the block runs."""
+        self.refuse()
+        try:
+            yield
+        finally:
+            self.listen()
+
+    @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
         """Take requests and leave them without an answer."""
         self._answering.clear()

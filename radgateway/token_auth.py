@@ -5,8 +5,6 @@ The parts are imported when there is such a section: the library that reads keys
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -59,14 +57,7 @@ class TokenAuth:
 
     async def fetched(self, wait_s: float) -> bool:
         """Begin, and wait so many seconds for keys that can be used; False where none came."""
-        if self._renewal is None:
-            return True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while self._renewal.state != "ok":
-                    await self._renewal.renewed()
-                    await asyncio.sleep(0)
-        return self._renewal.state == "ok"
+        return self._renewal is None or await self._renewal.fetched(wait_s)
 
     async def aclose(self) -> None:
         """Stop, and close what keys are fetched with."""

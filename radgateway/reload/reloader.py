@@ -11,7 +11,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from radgateway.asgi import Clock
@@ -117,6 +118,8 @@ class Reloader:
         self._wall = wall
         self._lock = asyncio.Lock()
         self._retirement = Retirement(drain)
+        # A thousand series take a tenth of a second, so they are made and removed in a thread.
+        self._labelling = asyncio.Lock()
         self._labels: dict[int, LabelSets] = {first.loaded.generation: first.labels}
         instruments.config_in_force(first.loaded.at)
 
@@ -196,7 +199,12 @@ class Reloader:
             return diff
         loaded = Loaded(before.loaded.generation + 1, self._wall(), by)
         made = await in_thread(partial(self._made, config, loaded, before))
-        await made.prepare(before)
+        try:
+            await self._let_in(made)
+            await made.prepare(before)
+        except BaseException:
+            await self._take_back(loaded.generation)
+            raise
         for close in self._swap(before, made):
             await closed(close)
         self._report(loaded, diff)
@@ -210,21 +218,26 @@ class Reloader:
     def _swap(self, before: Generation, made: Generation) -> list[Closer]:
         """The one step in which everything changes; gives what is to be closed right after it."""
         ended = before.loaded.generation
-        self._labels[made.loaded.generation] = made.labels
-        self._instruments.widen(made.labels)
         left = before.give_way(made)
         made.begin()
         self.current = made
-        self._retirement.retire(left.after_requests, left.limit_s, partial(self._narrow, ended))
+        forget = partial(self._take_back, ended)
+        self._retirement.retire([*left.after_requests, forget], left.limit_s)
         return left.at_once
 
-    def _narrow(self, ended: int) -> None:
-        """Take back the labels of a generation whose last request has ended."""
-        del self._labels[ended]
-        current = self.current.labels
-        for labels in self._labels.values():
-            current = labels | current
-        self._instruments.narrow(current)
+    async def _let_in(self, made: Generation) -> None:
+        """Have the names of a generation be values of labels, and its series begin at 0."""
+        async with self._labelling:
+            self._labels[made.loaded.generation] = made.labels
+            await in_thread(partial(self._instruments.widen, made.labels))
+
+    async def _take_back(self, ended: int) -> None:
+        """Take back the names that only one generation had, whose last request has ended."""
+        async with self._labelling:
+            self._labels.pop(ended, None)
+            # The newest last: it says whether keys show.
+            left = reduce(or_, (self._labels[number] for number in sorted(self._labels)))
+            await in_thread(partial(self._instruments.narrow, left))
 
     def _unchanged(self, by: str) -> None:
         self._instruments.reloaded("unchanged", self._wall())

@@ -36,15 +36,10 @@ class Retirement:
         """How many earlier configurations still have requests."""
         return len(self._retiring)
 
-    def retire(
-        self, closers: Iterable[Close], limit_s: float, then: Callable[[], object] | None = None
-    ) -> None:
-        """Await `closers` when all requests of this moment have ended, `limit_s` at the latest.
-
-        `then` is called after that.
-        """
+    def retire(self, closers: Iterable[Close], limit_s: float) -> None:
+        """Await `closers` when all requests of this moment have ended, `limit_s` at the latest."""
         hurried = asyncio.Event()
-        retired = self._retired(list(closers), limit_s, hurried, then)
+        retired = self._retired(self._drain.present(), list(closers), limit_s, hurried)
         task = asyncio.get_running_loop().create_task(retired)
         self._retiring[task] = hurried
         task.add_done_callback(self._retiring.pop)
@@ -64,12 +59,11 @@ class Retirement:
 
     async def _retired(
         self,
+        requests: frozenset[Exchange],
         closers: list[Close],
         limit_s: float,
         hurried: asyncio.Event,
-        then: Callable[[], object] | None,
     ) -> None:
-        requests = self._drain.present()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 while self._drain.serves_any(requests) and not hurried.is_set():
@@ -78,8 +72,6 @@ class Retirement:
                             await hurried.wait()
         for close in closers:
             await closed(close)
-        if then is not None:
-            then()
 
 
 async def closed(close: Close) -> None:

@@ -58,10 +58,8 @@ class Live:
 
     def order(self, **headers: str) -> httpx.Response:
         """Ask the management API to reload."""
-        answer = httpx.post(
-            self.url + "/v0/management/reload", headers=headers or ADMIN, timeout=LIMIT_S
-        )
-        return answer
+        route = self.url + "/v0/management/reload"
+        return httpx.post(route, headers=headers or ADMIN, timeout=LIMIT_S)
 
     def shown(self) -> dict[str, Any]:
         """What the management API shows of the configuration."""
@@ -113,6 +111,8 @@ def live(
         gateway = Live(process, file, process.wait_for(r" on (http://\S+)")[1])
         if hang_up_at_once:
             gateway.hang_up()
-        for _ in range(workers):
-            process.wait_for("Application startup complete")
+        until = time.monotonic() + LIMIT_S
+        while process.output.count("Application startup complete") < workers:
+            assert time.monotonic() < until, process.output
+            time.sleep(0.02)
         yield gateway

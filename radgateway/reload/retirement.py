@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
+from radgateway.exchange import Exchange
 from radgateway.inbound.drain import Drain
 from radgateway.task_end import end_task
 

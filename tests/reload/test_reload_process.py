@@ -113,13 +113,15 @@ def test_what_needs_a_restart_is_refused_as_a_whole(tmp_path: Path) -> None:
 def test_all_workers_reload(tmp_path: Path) -> None:
     """By the signal and by the route of any of them; a file that is not valid changes none."""
     with live(tmp_path, base(), workers=2) as gateway:
-        for number, order in enumerate((gateway.hang_up, gateway.order), 2):
+        for number in (2, 3):
             changed = base()
             changed["keys"] = [{"name": "caller", "secret": f"key-of-the-caller-{number}"}]
             gateway.write(changed)
             before = len(gateway.logged("radgateway.config.reloaded"))
-            answer = order()
-            if answer is not None:
+            if number == 2:
+                gateway.hang_up()
+            else:
+                answer = gateway.order()
                 assert (answer.status_code, answer.json()["status"]) == (202, "accepted")
             gateway.until_logged("radgateway.config.reloaded", before + 2)
             for _ in range(10):  # each over a connection of its own, so both workers get some

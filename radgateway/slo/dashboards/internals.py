@@ -77,7 +77,7 @@ def dependencies() -> tuple[Panel, ...]:
             answers="Whether changes came into force, and readings of the store failed.",
             unit="short",
             queries=(
-                Query(expr=grown("secrets_refreshes_total", "outcome"), legend="{{outcome}}"),
+                Query(expr=rate("secrets_refreshes_total", "outcome"), legend="{{outcome}}/s"),
             ),
             guide="how-to/secrets",
         ),

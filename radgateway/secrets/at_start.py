@@ -23,6 +23,7 @@ from radgateway.upstream.connect import connect, trusting
 from radgateway.upstream.interface import Upstream
 
 _log = logging.getLogger("radgateway.secrets")
+_ENDING_S = 1.0
 
 
 class SecretsAtStart:
@@ -134,25 +135,26 @@ def _last_known(
 
 def _asked(settings: InfisicalConfig, folders: tuple[str, ...]) -> StoreReading:
     """Ask from a thread of its own: a loop may run in this one, and waits for us all the same."""
-    outcome: list[StoreReading | BaseException] = []
+    outcome: list[StoreReading | Exception] = []
 
-    async def ask() -> StoreReading:
-        client = store_client(settings)
+    async def ask() -> None:
         try:
-            return await InfisicalStore(settings, client).read(folders)
-        finally:
-            await client.aclose()
-
-    def run() -> None:
-        try:
-            outcome.append(asyncio.run(ask()))
-        except BaseException as error:
+            client = store_client(settings)
+            try:
+                outcome.append(await InfisicalStore(settings, client).read(folders))
+            finally:
+                await client.aclose()
+        except Exception as error:
             outcome.append(error)
 
-    thread = threading.Thread(target=run, name="radgateway-secrets", daemon=True)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(ask()), name="radgateway-secrets", daemon=True
+    )
     thread.start()
-    thread.join()
-    (result,) = outcome
-    if isinstance(result, StoreReading):
-        return result
-    raise result
+    # The end of a loop waits for its look-ups of names, which nothing can cut short.
+    thread.join(settings.timeout_s + _ENDING_S)
+    if not outcome:
+        raise StoreFailed(f"{settings.url} did not answer within {settings.timeout_s:g} s")
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]

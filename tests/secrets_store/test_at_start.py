@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +114,30 @@ def test_without_the_store_each_reference_says_what_to_do(fake: FakeInfisical) -
     for message in found.values():
         assert "can't be reached" in message
         assert "cache_file" in message
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_start(
+    fake: FakeInfisical, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a look-up of its name, which no loop can cut short."""
+    config = config_of(fake, timeout_s=0.2)
+    with fake.hanging():
+        began = time.monotonic()
+        assert "within 0.2 s" in problems(fake, config)["keys[0].secret"]
+        assert time.monotonic() - began < 2
+    going_on = threading.Event()
+
+    def stuck(*arguments: Any, **more: Any) -> Any:
+        going_on.wait(20)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", stuck)
+    began = time.monotonic()
+    try:
+        assert "within 0.2 s" in problems(fake, config)["keys[0].secret"]
+        assert time.monotonic() - began < 3
+    finally:
+        going_on.set()
 
 
 def test_the_stores_own_credentials_are_not_in_the_store(fake: FakeInfisical) -> None:

@@ -116,6 +116,8 @@ def test_all_workers_reload(tmp_path: Path) -> None:
         for number in (2, 3):
             changed = base()
             changed["keys"] = [{"name": "caller", "secret": f"key-of-the-caller-{number}"}]
+            if number == 3:
+                del changed["providers"]["slow"], changed["models"]["slow"]
             gateway.write(changed)
             before = len(gateway.logged("radgateway.config.reloaded"))
             if number == 2:
@@ -135,6 +137,11 @@ def test_all_workers_reload(tmp_path: Path) -> None:
         gateway.until_logged("radgateway.config.reload_refused", 3)
         for _ in range(6):
             assert gateway.ask(**{"x-api-key": "key-of-the-caller-3"}).status_code == 200
+        # Shared files keep the series of a provider that is gone, so it must alarm nobody.
+        assert gateway.metric('rad_gateway_provider_healthy{provider="slow"}') == 1
+        assert gateway.metric('rad_gateway_circuit_breaker_open{provider="slow"}') == 0
+        assert gateway.metric("rad_gateway_config_last_reload_successful") == 0
+        assert gateway.logged("radgateway.config.leftover_not_closed") == []
         assert gateway.process.end() == 0
     served = re.findall(r"Started server process \[(\d+)\]", gateway.process.output)
     assert len(set(served)) == 2, "a worker was replaced"

@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from drive import Answer, drive, http_scope
 from serving import STREAM_HEAD, Call, chunked, provider, response
@@ -281,7 +283,7 @@ def test_what_is_not_valid_or_can_not_be_made_changes_nothing(
             await ask(gateway)
             generation, served = now(gateway), gateway.served
             before, tasks = (await metrics(gateway)).count("\n"), len(asyncio.all_tasks())
-            jwt = {"issuer": "i", "audience": "a", "jwks_url": "http://127.0.0.1:1/jwks"}
+            issuer = {"issuer": "i", "audience": "a", "jwks_url": "http://127.0.0.1:1/jwks"}
             bad: list[tuple[Config, type[Exception]]] = [
                 (config(modles={}), ConfigError),
                 (config(server={"port": 1}), NeedsRestart),
@@ -291,7 +293,7 @@ def test_what_is_not_valid_or_can_not_be_made_changes_nothing(
             for made, error in bad:
                 with pytest.raises(error):
                     await gateway.reload(made)
-            new = config(jwt=jwt, providers={"p": {"kind": "mock"}, "q": {"kind": "mock"}})
+            new = config(jwt=issuer, providers={"p": {"kind": "mock"}, "q": {"kind": "mock"}})
             with pytest.raises(ReloadFailed, match="issuer's keys"):
                 await gateway.reload(new)
             assert (now(gateway), gateway.served) == (generation, served)
@@ -398,6 +400,29 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
             ]
             (after,) = now(gateway).parts.stacks.clients.values()
             assert after is not before
+
+    told(story)
+
+
+def test_an_issuer_that_is_the_same_keeps_its_keys() -> None:
+    """What judges tokens goes on through a reload of something else, and not through a new secret,
+    after which a token by the old one is refused."""
+
+    async def story() -> None:
+        def made(secret: str, **changes: Any) -> Config:
+            return config(jwt={"issuer": "i", "audience": "a", "secret": secret}, **changes)
+
+        old, new = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+        claims = {"iss": "i", "aud": "a", "sub": "ann", "exp": int(time.time()) + 600}
+        token = jwt.encode(claims, old, algorithm="HS256")
+        gateway = create_gateway(made(old))
+        async with gateway.lifespan():
+            tokens = now(gateway).parts.tokens
+            await gateway.reload(made(old, retry_budget={"ratio": 0.1}))
+            assert now(gateway).parts.tokens is tokens
+            assert (await ask(gateway, token)).status == 200
+            await gateway.reload(made(new))
+            assert (await ask(gateway, token)).status == 401
 
     told(story)
 

@@ -1,15 +1,14 @@
 """SecretsRefresher: looks after secrets beside the requests, and puts changes into force.
 
 Files are looked at every `file_poll_s`, the store is asked every `refresh_s` and sooner after a
-failure. What changed goes to `revise` as a function over the configuration in force, so that it
-meets whatever that is by then; the file that was read at the start plays no part. Whatever can't
-be read keeps its last value: a file without end, the store's for `max_stale_s`.
+failure. What changed goes to `revise` as a function over the configuration in force, so that a
+reload in between is not taken back; the file that was read at the start plays no part. Whatever
+can't be read keeps its last value: a file without end, the store's for `max_stale_s`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -64,7 +63,6 @@ class SecretsRefresher:
         self._faults: Mapping[str, str] = {}
         self._refused: tuple[GatewayConfig, LookedUp, float] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._wanted: asyncio.Event
         if config.store_reading is not None:
             self._store = make_store(config.secrets, config.store_reading)
 
@@ -92,12 +90,7 @@ class SecretsRefresher:
     def start(self) -> None:
         """Begin on the running loop; does nothing where that is under way."""
         if self._task is None or self._task.done():
-            self._wanted = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._run())
-
-    def refresh_now(self) -> None:
-        """Look at once, the store included."""
-        self._wanted.set()
 
     async def aclose(self) -> None:
         """Stop."""
@@ -112,24 +105,20 @@ class SecretsRefresher:
             wait_s = self._settings.file_poll_s
             if self._store is not None:
                 wait_s = min(wait_s, self._store.last.wait_s)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._wanted.wait()
-            wanted = self._wanted.is_set()
-            self._wanted.clear()
+            await asyncio.sleep(wait_s)
             try:
-                await self.look(ask=wanted)
+                await self.look()
             except Exception:
                 # Were it to end here, a key that was revoked would go on until it expires.
                 _log.exception("radgateway.secrets.look_failed")
                 self._on_outcome("failed")
                 await asyncio.sleep(_AFTER_A_BUG_S)
 
-    async def look(self, *, ask: bool = False) -> None:
-        """Look once: at the files, and at the store where it is due or `ask` says so."""
+    async def look(self) -> None:
+        """Look once: at the files, and at the store where that is due."""
         config = self._current()
         await self._follow(config)
-        answered = await self._ask_store(config, ask=ask)
+        answered = await self._ask_store(config)
         found = await asyncio.to_thread(self._look_up, config)
         rotation = rotated(config, found.texts)
         if rotation.changed:
@@ -158,13 +147,13 @@ class SecretsRefresher:
         if store is not None:
             await store.aclose()
 
-    async def _ask_store(self, config: GatewayConfig, *, ask: bool) -> bool:
+    async def _ask_store(self, config: GatewayConfig) -> bool:
         """Read the store where that is due; whether it answered."""
         store = self._store
         if store is None:
             return False
         answered = False
-        if ask or store.last.wait_s <= 0:
+        if store.last.wait_s <= 0:
             try:
                 await store.refresh(references_in(config).values())
                 answered = True
@@ -196,12 +185,22 @@ class SecretsRefresher:
     async def _put_in_force(
         self, rotation: Rotation, config: GatewayConfig, found: LookedUp
     ) -> str:
-        """What came of it. Others may have changed the configuration since `config`."""
+        """What came of it; nothing where another configuration has come into force since `config`.
+
+        A reload has read the secrets later than we have: the next look goes by what it read.
+        """
+        overtaken = False
+
+        def change(current: GatewayConfig) -> GatewayConfig:
+            nonlocal overtaken
+            overtaken = current is not config
+            return current if overtaken else rotation.config
+
         fault = next(checks.faults(rotation.config), None)
         reason = f"{dotted(fault[0])} {fault[1]}" if fault is not None else ""
         if not reason:
             try:
-                await self._revise(lambda current: rotated(current, found.texts).config)
+                await self._revise(change)
             except Exception as error:
                 # Whatever it is, what serves goes on with what it has.
                 reason = str(error) or type(error).__name__
@@ -211,5 +210,7 @@ class SecretsRefresher:
             self._report.refused(rotation.changed, reason)
             return "refused"
         self._refused = None
+        if overtaken:
+            return "unchanged"
         self._report.rotated(rotation.changed)
         return "rotated"

@@ -49,6 +49,11 @@ class Host:
             settles_s=0.0,
         )
 
+    async def later(self, refresher: SecretsRefresher) -> None:
+        """Look when the store is due."""
+        self.now += 2
+        await refresher.look()
+
     @property
     def key(self) -> str:
         return self.config.keys[0].secret.reveal()
@@ -168,9 +173,9 @@ def test_the_store_is_asked_when_it_is_due(fake: FakeInfisical) -> None:
         await refresher.look()
         assert (host.key, host.outcomes) == ("the-callers-key-2", ["rotated"])
         fake.values["/"]["CALLER"] = "the-callers-key-3"
-        await refresher.look(ask=True)
+        await host.later(refresher)
         assert host.key == "the-callers-key-3"
-        await refresher.look(ask=True)
+        await host.later(refresher)
         assert host.outcomes == ["rotated", "rotated", "unchanged"]
 
     told(of_store(fake), story)
@@ -184,9 +189,9 @@ def test_while_the_store_is_away_the_last_known_serve_until_they_expire(
     async def story(host: Host, refresher: SecretsRefresher) -> None:
         assert refresher.state == "ok"
         fake.refuse()
-        for age_s, state in ((2.0, "stale"), (9.0, "stale"), (11.0, "expired"), (12.0, "expired")):
+        for age_s, state in ((2.0, "stale"), (9.0, "stale"), (11.0, "expired"), (13.0, "expired")):
             host.now = 1000.0 + age_s
-            await refresher.look(ask=True)
+            await refresher.look()
             assert refresher.state == state
             assert refresher.age_s == pytest.approx(age_s, abs=0.9)
             assert refresher.retry_in_s > 0
@@ -216,7 +221,7 @@ def test_a_secret_that_is_gone_from_the_store_keeps_its_last_value(fake: FakeInf
 
     async def story(host: Host, refresher: SecretsRefresher) -> None:
         del fake.values["/"]["CALLER"]
-        await refresher.look(ask=True)
+        await host.later(refresher)
         assert (host.key, refresher.state) == ("the-callers-key-1", "stale")
 
     told(of_store(fake), story)
@@ -230,11 +235,11 @@ def test_two_keys_of_one_secret_are_refused_and_tried_again(
     async def story(host: Host, refresher: SecretsRefresher) -> None:
         fake.values["/"]["CALLER"] = "the-admins-key-1"
         for _ in range(3):
-            await refresher.look(ask=True)
+            await host.later(refresher)
         assert (host.key, host.outcomes[0]) == ("the-callers-key-1", "refused")
         assert host.outcomes.count("refused") == 1
         fake.values["/"]["CALLER"] = "the-callers-key-2"
-        await refresher.look(ask=True)
+        await host.later(refresher)
         assert host.key == "the-callers-key-2"
 
     with caplog.at_level(logging.WARNING):
@@ -250,29 +255,32 @@ def test_a_gateway_that_can_not_change_keeps_serving(fake: FakeInfisical) -> Non
     async def story(host: Host, refresher: SecretsRefresher) -> None:
         host.refuses = RuntimeError("it is shutting down")
         fake.values["/"]["CALLER"] = "the-callers-key-2"
-        await refresher.look(ask=True)
+        await host.later(refresher)
         assert (host.key, host.outcomes) == ("the-callers-key-1", ["refused"])
 
     told(of_store(fake), story)
 
 
-def test_a_change_meets_the_configuration_that_is_in_force_by_then(fake: FakeInfisical) -> None:
-    """Another reload in between is not taken back."""
+def test_a_reload_in_between_is_not_taken_back(fake: FakeInfisical) -> None:
+    """It has read the secrets later; the next look goes by what it read."""
 
     async def story(host: Host, refresher: SecretsRefresher) -> None:
         revise = host.revise
 
         async def after_a_reload(change: Callable[[GatewayConfig], GatewayConfig]) -> None:
+            fake.values["/"]["CALLER"] = "the-callers-key-3"
             host.config = of_store(fake)
-            object.__setattr__(host.config, "environment", "alpha")
             await revise(change)
 
         host.revise = after_a_reload  # type: ignore[method-assign]
+        overtaken = host.refresher()
+        host.revise = revise  # type: ignore[method-assign]
         fake.values["/"]["CALLER"] = "the-callers-key-2"
-        changed = SecretsRefresher(host.config, lambda: host.config, host.revise, settles_s=0.0)
-        await changed.look(ask=True)
-        await changed.aclose()
-        assert (host.key, host.config.environment) == ("the-callers-key-2", "alpha")
+        await host.later(overtaken)
+        assert (host.key, host.outcomes) == ("the-callers-key-3", ["unchanged"])
+        await overtaken.look()
+        assert host.key == "the-callers-key-3"
+        await overtaken.aclose()
 
     told(of_store(fake), story)
 
@@ -285,7 +293,8 @@ def test_another_store_in_the_configuration_is_the_one_that_is_asked(fake: FakeI
             filled(other)
             host.config = of_store(other)
             other.values["/"]["CALLER"] = "of-the-other-store"
-            await refresher.look(ask=True)
+            await refresher.look()
+            await host.later(refresher)
             assert host.key == "of-the-other-store"
             host.config = load_config(
                 {
@@ -327,26 +336,35 @@ def test_each_reading_is_kept_on_disk(fake: FakeInfisical, tmp_path: Path) -> No
 
     async def story(host: Host, refresher: SecretsRefresher) -> None:
         fake.values["/"]["CALLER"] = "the-callers-key-2"
-        await refresher.look(ask=True)
+        await host.later(refresher)
 
     told(config, story)
     kept = SealedFile(str(path), key_of(CACHE_KEY), source).read()
     assert kept.values["/"]["CALLER"] == "the-callers-key-2"
 
 
-def test_it_looks_by_itself_and_at_once_when_told(fake: FakeInfisical) -> None:
+def test_it_looks_by_itself(fake: FakeInfisical) -> None:
     """One task, one look at a time; it ends without waiting for the store."""
 
     async def story(host: Host, refresher: SecretsRefresher) -> None:
-        refresher.start()
-        refresher.start()
         fake.values["/"]["CALLER"] = "the-callers-key-2"
-        refresher.refresh_now()
+        host.now += 2
+        refresher.start()
+        refresher.start()
         async with asyncio.timeout(5):
             while host.key != "the-callers-key-2":
                 await asyncio.sleep(0.01)
+
+    told(of_store(fake), story)
+
+
+def test_it_ends_while_the_store_hangs(fake: FakeInfisical) -> None:
+    """The look that is under way is cancelled."""
+
+    async def story(host: Host, refresher: SecretsRefresher) -> None:
         with fake.hanging():
-            refresher.refresh_now()
+            host.now += 2
+            refresher.start()
             await asyncio.sleep(0.05)
             async with asyncio.timeout(1):
                 await refresher.aclose()
@@ -358,20 +376,20 @@ def test_a_bug_in_a_look_does_not_end_the_looking(
     fake: FakeInfisical, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were it to, a revoked key would go on until it expires."""
-    looks: list[bool] = []
+    looks: list[SecretsRefresher] = []
 
-    async def broken(self: SecretsRefresher, *, ask: bool = False) -> None:
-        looks.append(ask)
+    async def broken(self: SecretsRefresher) -> None:
+        looks.append(self)
         raise KeyError("a bug")
 
     monkeypatch.setattr(SecretsRefresher, "look", broken)
     monkeypatch.setattr("radgateway.secrets.refresher._AFTER_A_BUG_S", 0.01)
 
     async def story(host: Host, refresher: SecretsRefresher) -> None:
+        host.now += 2
         refresher.start()
         async with asyncio.timeout(5):
             while len(looks) < 2:
-                refresher.refresh_now()
                 await asyncio.sleep(0.01)
 
     told(of_store(fake), story)

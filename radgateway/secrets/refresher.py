@@ -15,11 +15,17 @@ from typing import Any, Final
 
 from radgateway.config import checks
 from radgateway.config.problems import dotted
-from radgateway.config.references import local, references_in
+from radgateway.config.references import local
 from radgateway.config.schema import GatewayConfig
 from radgateway.secrets.reading import STORE, SecretsUnavailable, StoreReading
 from radgateway.secrets.report import SecretsReport
-from radgateway.secrets.rotation import LookedUp, Rotation, files_in, looked_up, rotated
+from radgateway.secrets.rotation import (
+    LookedUp,
+    Rotation,
+    changing_references,
+    looked_up,
+    rotated,
+)
 from radgateway.secrets.watched_store import WatchedStore
 from radgateway.task_end import end_task
 
@@ -59,6 +65,8 @@ class SecretsRefresher:
         self._settles_s = settles_s
         self._store: WatchedStore | None = None
         self._settings = config.secrets
+        self._seen = config
+        self._references = changing_references(config)
         self._report = SecretsReport()
         self._faults: Mapping[str, str] = {}
         self._refused: tuple[GatewayConfig, LookedUp, float] | None = None
@@ -118,12 +126,16 @@ class SecretsRefresher:
         """Look once: at the files, and at the store where that is due."""
         config = self._current()
         await self._follow(config)
-        answered = await self._ask_store(config)
-        found = await asyncio.to_thread(self._look_up, config)
-        rotation = rotated(config, found.texts)
+        answered = await self._ask_store()
+        if not self._references:
+            self._faults = {}
+            return
+        # Files may be on a disk that is slow, and a thousand keys take a while to compare.
+        found = await asyncio.to_thread(self._look_up)
+        rotation = await asyncio.to_thread(rotated, config, found.texts)
         if rotation.changed:
             await asyncio.sleep(self._settles_s)
-            if await asyncio.to_thread(self._look_up, config) != found:
+            if await asyncio.to_thread(self._look_up) != found:
                 return  # the next look will find it whole
         self._faults = {**found.faults, **rotation.faults}
         self._report.unreadable(self._faults)
@@ -134,7 +146,9 @@ class SecretsRefresher:
             self._on_outcome("unchanged")
 
     async def _follow(self, config: GatewayConfig) -> None:
-        """Have the store of the configuration in force."""
+        """Have the references and the store of the configuration in force."""
+        if config is not self._seen:
+            self._seen, self._references = config, changing_references(config)
         reading, store = config.store_reading, self._store
         if store is not None and reading is not None and config.secrets == self._settings:
             store.adopt(reading)
@@ -147,7 +161,7 @@ class SecretsRefresher:
         if store is not None:
             await store.aclose()
 
-    async def _ask_store(self, config: GatewayConfig) -> bool:
+    async def _ask_store(self) -> bool:
         """Read the store where that is due; whether it answered."""
         store = self._store
         if store is None:
@@ -155,7 +169,7 @@ class SecretsRefresher:
         answered = False
         if store.last.wait_s <= 0:
             try:
-                await store.refresh(references_in(config).values())
+                await store.refresh(self._references)
                 answered = True
                 self._report.answered(await store.seal())
             except SecretsUnavailable as failure:
@@ -165,14 +179,15 @@ class SecretsRefresher:
             self._report.expired(store.last.age_s)
         return answered
 
-    def _look_up(self, config: GatewayConfig) -> LookedUp:
-        files = looked_up(files_in(config), local({}))
-        store = self._store
-        if store is None:
-            return files
-        stored = {each for each in references_in(config).values() if each.startswith(STORE)}
-        found = looked_up(stored, store.text)
-        return LookedUp({**files.texts, **found.texts}, {**files.faults, **found.faults})
+    def _look_up(self) -> LookedUp:
+        store, read_file = self._store, local({})
+
+        def read(reference: str) -> str:
+            if store is not None and reference.startswith(STORE):
+                return store.text(reference)
+            return read_file(reference)
+
+        return looked_up(self._references, read)
 
     def _was_refused(self, config: GatewayConfig, found: LookedUp) -> bool:
         """Whether just this was refused of late: it is tried again, but not at every look."""
@@ -196,7 +211,7 @@ class SecretsRefresher:
             overtaken = current is not config
             return current if overtaken else rotation.config
 
-        fault = next(checks.faults(rotation.config), None)
+        fault = await asyncio.to_thread(lambda: next(checks.faults(rotation.config), None))
         reason = f"{dotted(fault[0])} {fault[1]}" if fault is not None else ""
         if not reason:
             try:

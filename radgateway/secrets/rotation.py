@@ -36,9 +36,9 @@ class Rotation(NamedTuple):
     """Why some of the texts can't stand where they belong, by reference."""
 
 
-def files_in(config: GatewayConfig) -> frozenset[str]:
-    """The references to files."""
-    return frozenset(r for r in references_in(config).values() if r.startswith("file:"))
+def changing_references(config: GatewayConfig) -> frozenset[str]:
+    """The references whose text may change while a process runs: all but those to variables."""
+    return frozenset(r for r in references_in(config).values() if not r.startswith("env:"))
 
 
 def looked_up(references: Iterable[str], read: Read) -> LookedUp:

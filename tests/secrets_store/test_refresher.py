@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from secrets_store.store_config import CACHE_KEY, config_of, environ_of, filled
 
 from radgateway.chaos.fake_infisical import FakeInfisical
-from radgateway.config import GatewayConfig, load_config
+from radgateway.config import GatewayConfig, Secret, load_config
 from radgateway.secrets.refresher import SecretsRefresher
 from radgateway.secrets.sealed_file import SealedFile, key_of
 from radgateway.secrets.watched_store import WatchedStore
@@ -139,6 +140,23 @@ def test_a_file_that_gives_nothing_keeps_its_last_value(
     assert names.count("radgateway.secrets.unreadable") == 1
     assert names.count("radgateway.secrets.readable") == 1
     assert "the-callers-key" not in caplog.text
+
+
+def test_what_is_no_longer_asked_for_is_no_fault(tmp_path: Path) -> None:
+    """A reload that takes the reference out ends the stale state."""
+    file = tmp_path / "key"
+    file.write_text("the-callers-key-1")
+
+    async def story(host: Host, refresher: SecretsRefresher) -> None:
+        file.unlink()
+        await refresher.look()
+        assert refresher.state == "stale"
+        plain = replace(host.config.keys[0], secret=Secret("of-no-file"))
+        host.config = replace(host.config, keys=(plain,))
+        await refresher.look()
+        assert refresher.state == "ok"
+
+    told(of_file(file), story)
 
 
 def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import signal
 import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from processes import started
 from reload.live_reload import CHAT, KEY, Live, base, live
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -154,3 +158,16 @@ def test_a_signal_before_anybody_listens_ends_nothing(tmp_path: Path, workers: i
         gateway.until_logged("radgateway.config.unchanged", workers)
         assert gateway.ask().status_code == 200
         assert gateway.process.end() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_terminal_that_closes_ends_it_gently(tmp_path: Path, workers: str) -> None:
+    """It sends the same signal, and nobody could reach the process afterwards."""
+    keyboard, terminal = pty.openpty()
+    command = ["-m", "radgateway", "serve", "--port", "0", "--workers", workers]
+    with started(command, tmp_path, stdin=terminal) as process:
+        os.close(terminal)
+        process.wait_for("Application startup complete")
+        os.close(keyboard)
+        assert process.end(signal.SIGHUP) == 0
+        process.wait_for("radgateway.drain.drained")

@@ -171,6 +171,43 @@ def test_who_waits_gets_a_place_that_a_reload_makes() -> None:
     told(story)
 
 
+def test_places_at_a_provider_go_on_however_they_are_bounded() -> None:
+    """A number, a limit that moves, and back: who has a place has it, and the limit is the new
+    one, whatever calls that began before still have to tell the one that moved."""
+
+    async def story() -> None:
+        free = asyncio.Event()
+
+        async def slow(call: Call) -> None:
+            await free.wait()
+            await call.say(response(b"{}", "529 Overloaded"))
+
+        async with provider(slow) as one:
+            gateway = create_gateway(at(one.url, max_concurrency=10, breaker=None))
+            async with gateway.lifespan():
+
+                def places() -> tuple[int, int]:
+                    shown = now(gateway).parts.statuses[0].show()
+                    return shown["inFlight"], shown["concurrencyLimit"]
+
+                running = []
+                for number, (most, adaptive) in enumerate(
+                    [(20, {}), (30, {"min_concurrency": 5}), (6, None), (8, {}), (7, None)], 1
+                ):
+                    running.append(asyncio.create_task(ask(gateway)))
+                    while len(one.calls) < number:
+                        await asyncio.sleep(0.005)
+                    settings = {"max_concurrency": most, "adaptive": adaptive, "breaker": None}
+                    await gateway.reload(at(one.url, **settings))
+                    assert places() == (number, most)
+                    assert f'concurrency_limit{{provider="p"}} {most}.0' in await metrics(gateway)
+                free.set()
+                await asyncio.gather(*running)
+                assert places() == (0, 7)
+
+    told(story)
+
+
 def test_a_provider_that_is_the_same_goes_on_whole() -> None:
     """Its stack is the very same, with its connection; another's change does not concern it."""
 

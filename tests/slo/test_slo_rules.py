@@ -175,6 +175,7 @@ SPOILED = [
         "(rad_gateway_db_connections_max > 0)",
         "rad_gateway_db_connections_max",
     ),
+    ("SecretsStale", "> 600", ">= 600"),
     ("BurnRate1h", "rate1h > 14.4 * 0.005", "rate1h > 14.4 * 0.00501"),
     ("BurnRate1h", "rate5m > 14.4 * 0.005", "rate5m >= 0"),
     ("BurnRate1h", "requests_bad:rate1h >= 5", "requests_bad:rate1h >= 4"),

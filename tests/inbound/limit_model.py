@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from radgateway.inbound.limit_ledger import cost_of
 from radgateway.inbound.limit_plan import Costs, Limit
@@ -28,11 +29,12 @@ class Model:
     def window(self, limit: Limit) -> int:
         return int(self.now / limit.window_s)
 
-    def used(self, limit: Limit) -> float:
+    def used(self, limit: Limit) -> Fraction:
+        """Exactly: with rounding in another order it is decided otherwise at the limit itself."""
         if limit.kind == CONCURRENCY:
-            return self.places.get(limit.key, 0)
+            return Fraction(self.places.get(limit.key, 0))
         index = self.window(limit)
-        overlap = ((index + 1) * limit.window_s - self.now) / limit.window_s
+        overlap = ((index + 1) * limit.window_s - Fraction(self.now)) / limit.window_s
         before = self.counts.get((limit.key, index - 1), 0)
         return before * overlap + self.counts.get((limit.key, index), 0)
 

@@ -25,7 +25,8 @@
     tables.py        objectives, budgets, thresholds and alerts for people
     yaml_text.py     YAML that is the same each time
     pack.py          all files by their path
-    command.py       `radgateway slo generate | show`
+    kubernetes.py    rules and triggers as a cluster's operators read them
+    command.py       `radgateway slo generate | kubernetes | show`
 
 The method is that of *The Site Reliability Workbook*, chapter 5 (sre.google/workbook).
 """

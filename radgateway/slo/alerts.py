@@ -52,6 +52,7 @@ RESPONSES: Final[Mapping[Priority, str]] = {
 """The strategy's classes of incidents (its 7.1) for its priorities: P1 is SEV-1 or 2, P2 is SEV-3,
 P3 is SEV-4 until somebody says more."""
 SERVICE: Final = "rad-gateway"
+ALERTS_GROUP: Final = "radgateway-alerts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,12 @@ def alerts(settings: Settings) -> tuple[Alert, ...]:
         *_burn_rates(settings),
         *_watching(settings),
     )
+
+
+def alerting_group(settings: Settings) -> Value:
+    """All alerts as a group of a rule file."""
+    rules = [alert.as_yaml(settings) for alert in alerts(settings)]
+    return {"name": ALERTS_GROUP, "interval": "30s", "rules": rules}
 
 
 def burn_name(long: str) -> str:

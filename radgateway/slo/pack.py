@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from radgateway.slo import (
     alert_cases,
@@ -17,7 +16,7 @@ from radgateway.slo import (
     record_cases,
     tempo,
 )
-from radgateway.slo.alerts import alerts
+from radgateway.slo.alerts import ALERTS_GROUP, alerting_group, alerts
 from radgateway.slo.routing import alertmanager
 from radgateway.slo.rules import groups
 from radgateway.slo.settings import Settings
@@ -25,25 +24,18 @@ from radgateway.slo.stack import GENERATED
 from radgateway.slo.templates import TEMPLATES
 from radgateway.slo.yaml_text import Value, to_yaml
 
-_ALERTS: Final = "radgateway-alerts"
-
 
 def artefacts(settings: Settings | None = None) -> Mapping[str, str]:
     """The text of each file. Pure: the same settings make the same bytes."""
     settings = settings or Settings()
     records = groups(settings)
     rules = alerts(settings)
-    order = [*(group.name for group in records), _ALERTS]
-    alerting: dict[str, Value] = {
-        "name": _ALERTS,
-        "interval": "30s",
-        "rules": [alert.as_yaml(settings) for alert in rules],
-    }
+    order = [*(group.name for group in records), ALERTS_GROUP]
     made = {
         "prometheus/rules/radgateway.rules.yml": _document(
             {"groups": [group.as_yaml() for group in records]}
         ),
-        "prometheus/rules/radgateway.alerts.yml": _document({"groups": [alerting]}),
+        "prometheus/rules/radgateway.alerts.yml": _document({"groups": [alerting_group(settings)]}),
         "alertmanager/alertmanager.yml": _document(alertmanager(settings)),
         "alertmanager/templates/radgateway.tmpl": f"{{{{/* {GENERATED} */}}}}\n{TEMPLATES}",
     }

@@ -7,21 +7,29 @@ line: a canary must not be judged by a part of its template.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from radgateway.config.bind import Binder
-from radgateway.config.load import read_file
-from radgateway.config.problems import Report
-from radgateway.config.tree import note_places
+from radgateway.config.problems import ConfigError, Problem, Report
+from radgateway.config.tree import (
+    MAX_BYTES,
+    Node,
+    NotYaml,
+    is_null,
+    note_places,
+    parse_yaml,
+)
 from radgateway.release.condition import Condition
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _ARGUMENT = re.compile(r"\{\{\s*args\.([\w-]+)\s*\}\}")
+_BETWEEN = re.compile(r"^---[ \t]*\r?\n", re.MULTILINE)
+"""What stands between two documents; in no block can a line begin so."""
 _METRICS_MAX: Final = 50
 
 
@@ -67,7 +75,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         for name in ("interval", "initialDelay"):
-            if (text := getattr(self, name)) and not _DURATION.fullmatch(text):
+            if (text := getattr(self, name)) and not is_duration(text):
                 raise ValueError(f"{name} must be a duration such as 30s or 1m30s, not {text!r}")
         if self.count is not None and self.count < 1:
             raise ValueError(f"count must be 1 or more, not {self.count}")
@@ -127,7 +135,9 @@ class Criterion:
 
 def load_templates(files: Sequence[Path], arguments: Mapping[str, str]) -> list[Criterion]:
     """The criteria of some files. Raises `ConfigError`, or `ValueError` for their arguments."""
-    templates = [_load(file) for file in files]
+    templates = [template for file in files for template in _load(file)]
+    if not templates:
+        raise ValueError("there is no AnalysisTemplate in the files")
     known = {argument.name for template in templates for argument in template.spec.args}
     if unknown := arguments.keys() - known:
         names = ", ".join(sorted(known)) or "none"
@@ -140,19 +150,51 @@ def load_templates(files: Sequence[Path], arguments: Mapping[str, str]) -> list[
     return criteria
 
 
+def is_duration(text: str) -> bool:
+    """Whether it is one as Go writes it."""
+    return _DURATION.fullmatch(text) is not None
+
+
 def duration_s(text: str) -> float:
     """Seconds of a duration as Go writes it: `1m30s`; 0 where it is empty."""
     return sum(float(value) * _UNITS_S[unit] for value, unit in _PART.findall(text))
 
 
-def _load(file: Path) -> _Template:
-    root = read_file(file)
-    report = Report()
-    note_places(root, report)
-    template = Binder(report).section(_Template, root)
-    report.raise_if_any()
-    assert isinstance(template, _Template)
-    return template
+def _load(file: Path) -> list[_Template]:
+    """The templates of a file, which may hold several documents."""
+    templates = []
+    for root in _documents(file):
+        report = Report()
+        note_places(root, report)
+        template = Binder(report).section(_Template, root)
+        report.raise_if_any()
+        assert isinstance(template, _Template)
+        templates.append(template)
+    return templates
+
+
+def _documents(file: Path) -> Iterator[Node]:
+    def wrong(message: str, line: int | None = None) -> ConfigError:
+        return ConfigError([Problem("", line, message, str(file))])
+
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(MAX_BYTES + 1).decode()
+    except OSError as error:
+        raise wrong(f"can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise wrong("is not UTF-8 text") from None
+    line = 1
+    for part in _BETWEEN.split(text):
+        try:
+            root = parse_yaml(part, str(file), first_line=line)
+        except NotYaml as error:
+            raise wrong(str(error), error.line) from None
+        except ImportError:
+            raise wrong('needs PyYAML to be read: pip install "radgateway[server]"') from None
+        if not is_null(root):
+            yield root
+        line += part.count("\n") + 1
 
 
 def _criterion(metric: Metric, arguments: Mapping[str, str]) -> Criterion:

@@ -90,6 +90,13 @@ class Attested:
             findings.append(self._good(criterion, wanted, "given", "approvals", given))
         return findings
 
+    def because(self) -> Finding:
+        """Why it is a hotfix."""
+        criterion, reason = "Reason of the hotfix", self.evidence.reason.strip()
+        if not reason:
+            return self._missing(criterion, "given", "reason")
+        return Finding(criterion, "given", reason, "attested")
+
     def fresh(self, criterion: str, wanted: str, name: str, word: Word) -> Finding | None:
         """What there is to say against the time of a word; None where nothing is."""
         standing = name in STANDING
@@ -109,17 +116,6 @@ class Attested:
 
     def _missing(self, criterion: str, wanted: str, name: str) -> Finding:
         return unmeasurable(criterion, wanted, f"the evidence has no {name}")
-
-
-def hotfix_approved(attested: Attested) -> list[Finding]:
-    """What opens every window: a reason, and the approvals of a hotfix."""
-    reason = attested.evidence.reason.strip()
-    because = (
-        Finding("Reason of the hotfix", "given", reason, "attested")
-        if reason
-        else unmeasurable("Reason of the hotfix", "given", "the evidence has no reason")
-    )
-    return [because, *attested.approved()]
 
 
 def _said(word: Word) -> str:

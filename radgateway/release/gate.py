@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from radgateway.release.attested import Attested, hotfix_approved
+from radgateway.release.attested import Attested
 from radgateway.release.finding import Finding, Judgement, Limit, Reading, count, judged
 from radgateway.release.measures import serving
+from radgateway.release.opening import window_findings
 from radgateway.release.thresholds import Thresholds
 
 
 class Gate(NamedTuple):
-    """What a way into the next environment asks for."""
+    """What the way into the next environment asks for."""
 
-    attested: Callable[[Attested], list[Finding]]
+    asks: Callable[[Attested], list[Finding]]
     rollback_s: int | None = None
     """Within how many seconds one is back: the strategy's rollback SLA."""
     serves: bool = False
-    """Whether the environment before is asked if it runs this very version."""
+    """Whether the environment before must be seen to run this very version."""
 
 
 GATES: Final[Mapping[tuple[str, str], Gate]] = {
@@ -36,14 +37,13 @@ GATES: Final[Mapping[tuple[str, str], Gate]] = {
         lambda said: [
             said.passed("smoke_tests"),
             said.passed("integration_tests"),
-            *(hotfix_approved(said) if said.evidence.type == "hotfix" else ()),
-            *(() if said.evidence.type == "hotfix" else said.approved("release_manager")),
+            *said.approved("release_manager"),
+            *window_findings("production", said),
         ],
         rollback_s=5 * 60,
         serves=True,
     ),
 }
-ENVIRONMENTS: Final = ("local", "alpha", "staging", "production")
 
 
 def gate(source: str, target: str) -> Gate:
@@ -56,17 +56,17 @@ def gate(source: str, target: str) -> Gate:
 
 
 def queries(asked: Gate, thresholds: Thresholds, version: str) -> dict[str, str]:
-    """What Prometheus is asked, by name."""
+    """What the Prometheus of the environment before is asked, by name."""
     return {"serving": serving(thresholds.job, version)} if asked.serves else {}
 
 
 def judge(source: str, target: str, said: Attested, figures: Mapping[str, Reading]) -> Judgement:
     """The decision on a promotion; `figures` has what was asked for."""
     asked, version = gate(source, target), said.evidence.version
-    findings = asked.attested(said)
+    findings = asked.asks(said)
     if asked.serves:
-        criterion = f"{source.capitalize()} serves {version}"
-        limit = Limit(">=", Decimal(1), lambda value: f"{count(value)} instances")
+        limit = Limit(">=", Decimal(1), count)
+        criterion = f"Instances in {source} that serve {version}"
         findings.append(judged(criterion, figures["serving"], limit))
     if asked.rollback_s is not None:
         findings.append(said.rolled_back_within(asked.rollback_s))

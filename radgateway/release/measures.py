@@ -6,7 +6,7 @@ import json
 from typing import Final, NamedTuple
 
 from radgateway.slo.promql import seconds
-from radgateway.slo.triggers import TRIGGERS, Tracks
+from radgateway.slo.triggers import TRIGGERS, Tracks, canary_tracks
 
 _MEASURES: Final = {trigger.name: trigger.measure for trigger in TRIGGERS}
 P95: Final = ("overhead-p95", "first-token-p95")
@@ -30,6 +30,13 @@ def of_job(job: str) -> Tracks:
     """All series of a job, whatever version they are of."""
     matchers = f'job="{job}"'
     return Tracks(matchers, matchers)
+
+
+def of_track(job: str, track: str) -> Tracks:
+    """The series of one of two versions that run beside each other."""
+    tracks = canary_tracks(job)
+    own = tracks.judged if track == "canary" else tracks.baseline
+    return Tracks(own, own)
 
 
 def measure(name: str, job: str, window: str) -> str:

@@ -6,6 +6,7 @@ whether one is open is decided by what their clock shows, also in an hour that c
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -132,12 +133,12 @@ def _closed(windows: Windows, local: datetime) -> str:
     """Why a deployment may not begin now; empty where it may."""
     if whole := _closed_all_day(windows, local.date()):
         return whole
-    clock = f"{local:%H:%M}"
-    if windows.opens <= clock < windows.closes:
+    if windows.opens <= local.isoformat()[11:16] < windows.closes:
         return ""
     return f"outside of {windows.opens} to {windows.closes}"
 
 
+@functools.lru_cache(maxsize=512)
 def _closed_all_day(windows: Windows, day: date) -> str:
     """Why a day has no window; empty where it has one."""
     for name, first, last in _frozen(windows, day.year):

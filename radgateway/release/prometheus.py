@@ -63,7 +63,10 @@ class Prometheus:
     def values(self, expression: str, at: float | None = None) -> list[float]:
         """The values of all series of an instant query; NaN is one. Raises `Unanswered`."""
         query = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
-        return [float(text) for text in self._instant(query)]
+        try:
+            return [float(text) for text in self._instant(query)]
+        except ValueError:
+            raise Unanswered(_STRANGE) from None
 
     def reading(self, expression: str, at: float) -> Reading:
         """The one number of an expression at a moment, in Unix seconds."""

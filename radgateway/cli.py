@@ -13,6 +13,7 @@ from radgateway import __version__
 from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
 from radgateway.openapi import command as openapi
+from radgateway.release import command as release
 from radgateway.slo import command as slo
 from radgateway.usage import command as usage
 
@@ -26,6 +27,7 @@ start here:
   radgateway chaos run provider-failure    see what happens when a provider fails
   radgateway slo show                      what is promised, and the alerts that watch it
   radgateway usage report                  what was used, by whom, and what it cost
+  radgateway release window                may production be deployed to now?
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     slo.add_to(commands)
     openapi.add_to(commands)
     usage.add_to(commands)
+    release.add_to(commands)
     return parser
 
 

@@ -3,6 +3,7 @@
     python -m steps.evidence start FILE
     python -m steps.evidence add FILE ENTRY passed|failed
     python -m steps.evidence scan FILE SCAN.json
+    python -m steps.evidence drill FILE passed|failed SECONDS
     python -m steps.evidence approve FILE ROLE PERSON
     python -m steps.evidence merge FILE PEOPLE.yaml
 
@@ -42,7 +43,7 @@ _Loader.yaml_implicit_resolvers = {
 
 def type_of(version: str) -> str:
     """What a version's number says: x.0.0 is major, x.y.0 minor, all else a patch."""
-    minor, patch = (version.split(".") + ["", ""])[1:3]
+    minor, patch = [*version.split("."), "", ""][1:3]
     if patch != "0":
         return "patch"
     return "minor" if minor != "0" else "major"
@@ -86,6 +87,9 @@ def _change(verb: str, file: Path, rest: Sequence[str]) -> dict[str, Any]:
         evidence[entry] = {"result": result, **words}
     elif verb == "scan":
         evidence["scan"] = {**json.loads(Path(rest[0]).read_text()), **words}
+    elif verb == "drill":
+        result, took_s = rest
+        evidence["rollback"] = {"result": result, "took_s": int(took_s), **words}
     elif verb == "approve":
         role, person = rest
         approval = {"role": role, **words, "by": person}

@@ -28,7 +28,7 @@ class Pin(NamedTuple):
 
 
 def read_pins(text: str) -> list[Pin]:
-    """All pins of a file. Raises `ValueError` where there is a line that is none, or none at all."""
+    """All pins of a file. Raises `ValueError` for a line that is none, and where there are none."""
     joined = re.sub(r"\\\n", " ", text)
     pins = [_pin(line) for line in joined.splitlines() if line.split("#", 1)[0].strip()]
     if not pins:

@@ -1,6 +1,6 @@
 """What bandit's report says: its findings of high severity, if it read all there is to read.
 
-    python -m steps.security_lint < report.json
+python -m steps.security_lint < report.json
 """
 
 from __future__ import annotations

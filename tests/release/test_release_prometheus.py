@@ -83,6 +83,7 @@ def breaks_off(handler: BaseHTTPRequestHandler, path: str, query: dict[str, str]
         ),
         (replying(vector("many")), "no form that Prometheus has"),
         (lambda handler, path, query: reply(handler, 502, b"<html>"), "it answers 502 without"),
+        (lambda handler, path, query: reply(handler, 200, b"[" * 10_000), "it answers 200 without"),
         (floods, "larger than"),
         (breaks_off, "no answer"),
     ],
@@ -124,12 +125,12 @@ def test_a_row_has_a_reading_for_each_moment() -> None:
         replying(matrix((820, "0.1"), (940, "NaN"), (1000, "0.3")))(handler, path, query)
 
     with asked(answer) as one:
-        row = one.row("up", 1000.0, 60, 4)
+        row = one.row("up", 1000.7, 60, 4)
     assert seen == {
         "path": "/api/v1/query_range",
         "query": "up",
-        "start": "820.000",
-        "end": "1000.000",
+        "start": "820",
+        "end": "1000",
         "step": "60",
     }
     assert row[0] == Decimal("0.1")

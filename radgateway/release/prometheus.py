@@ -50,7 +50,7 @@ def fetch(
         raise Unanswered(f"no answer: {str(error) or type(error).__name__}") from None
     try:
         return answer.status_code, json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unanswered(f"it answers {answer.status_code} without JSON") from None
 
 
@@ -79,9 +79,10 @@ class Prometheus:
         return _number(texts[0]) if len(texts) == 1 else Unmeasured(f"{len(texts)} series, not one")
 
     def row(self, expression: str, end: float, step_s: int, steps: int) -> list[Reading]:
-        """The number at each of so many moments, the last at `end`."""
-        start = end - step_s * (steps - 1)
-        query = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}"}
+        """The number at each of so many moments, the last in the second of `end`."""
+        last = int(end)
+        moments = range(last - step_s * (steps - 1), last + 1, step_s)
+        query = {"query": expression, "start": str(moments[0]), "end": str(last)}
         try:
             series = self._result("query_range", {**query, "step": str(step_s)}, "matrix")
             if len(series) > 1:
@@ -91,7 +92,6 @@ class Prometheus:
             return [Unmeasured(str(error))] * steps
         except (LookupError, TypeError, ValueError):
             return [Unmeasured(_STRANGE)] * steps
-        moments = (round(start + step_s * step) for step in range(steps))
         return [_number(points[at]) if at in points else Unmeasured(NOTHING) for at in moments]
 
     def _instant(self, query: dict[str, str]) -> list[str]:

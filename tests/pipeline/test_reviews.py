@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pipeline_scripts import RUN, Programs, run
+from steps.evidence import main
 from steps.reviews import approvers, merged_pull, reviewers
 
 Answer = dict[str, Any]
@@ -89,7 +90,7 @@ class GitHub:
         self.evidence = programs.folder.parent / "evidence.yaml"
         self.environ = {**programs.environ, **RUN, "EVIDENCE": str(self.evidence)}
         programs.add("gh", f'cat "{self.answers}/${{2//\\//_}}"')
-        assert run("evidence", "start", env=self.environ).returncode == 0
+        assert main(["start", str(self.evidence)]) == 0
 
     def answer(self, path: str, content: list[Answer]) -> None:
         name = f"repos/{RUN['GITHUB_REPOSITORY']}/{path}".replace("/", "_")

@@ -226,6 +226,10 @@ def test_a_canary_says_how_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture
     with serving(replying(vector())) as url:
         assert main([*command, "--prometheus", url]) == 2
     assert "no result[0]" in capsys.readouterr().out
+    with serving(replying({"status": "error", "error": "\x1b[2J"}, 400)) as url:
+        assert main([*command, "--prometheus", url]) == 2
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,6 @@ GO: Final = 0
 NO_GO: Final = 1
 UNKNOWN: Final = 2
 """Exit codes; the last one also for arguments and files that can't be used."""
-
-
 _LARGEST: Final = Decimal(10) ** 15
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -21,22 +20,18 @@ TIMEOUT_S: Final = 15.0
 MAX_BYTES: Final = 1_048_576
 """Of an answer: one series of a month in steps of five minutes has a quarter of it."""
 
+NOTHING: Final = "no data, or too few requests"
+_STRANGE: Final = "it answers in no form that Prometheus has"
+
 
 class Unanswered(Exception):
     """A server did not tell; the message says why."""
 
 
-def fetch(
-    client: httpx.Client,
-    url: str,
-    query: dict[str, str],
-    clock: Callable[[], float] = time.monotonic,
-) -> tuple[int, Any]:
-    """The status and the JSON of an answer. Raises `Unanswered`.
-
-    The client's timeouts are each of one read; `clock` bounds them together.
-    """
-    end = clock() + TIMEOUT_S
+def fetch(client: httpx.Client, url: str, query: dict[str, str]) -> tuple[int, Any]:
+    """The status and the JSON of an answer. Raises `Unanswered`."""
+    # The client's timeouts are each of one read only.
+    end = time.monotonic() + TIMEOUT_S
     body = b""
     try:
         with client.stream("GET", url, params=query) as answer:
@@ -44,7 +39,7 @@ def fetch(
                 body += part
                 if len(body) > MAX_BYTES:
                     raise Unanswered(f"the answer is larger than {MAX_BYTES} bytes")
-                if clock() > end:
+                if time.monotonic() > end:
                     raise Unanswered(f"no whole answer within {TIMEOUT_S:g} s")
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         raise Unanswered(f"no answer: {str(error) or type(error).__name__}") from None
@@ -60,11 +55,10 @@ class Prometheus:
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
 
-    def values(self, expression: str, at: float | None = None) -> list[float]:
-        """The values of all series of an instant query; NaN is one. Raises `Unanswered`."""
-        query = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
+    def values(self, expression: str) -> list[float]:
+        """The values of all series that an expression has now; NaN is one. Raises `Unanswered`."""
         try:
-            return [float(text) for text in self._instant(query)]
+            return [float(text) for text in self._instant({"query": expression})]
         except ValueError:
             raise Unanswered(_STRANGE) from None
 
@@ -114,10 +108,6 @@ class Prometheus:
             return data["result"]
         except (LookupError, TypeError, AttributeError):
             raise Unanswered(_STRANGE) from None
-
-
-NOTHING: Final = "no data, or too few requests"
-_STRANGE: Final = "it answers in no form that Prometheus has"
 
 
 def _number(text: Any) -> Reading:

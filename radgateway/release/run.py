@@ -225,5 +225,7 @@ def _incidents(options: Options) -> Iterator[httpx.Client | None]:
 
 
 def _progress(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    from radgateway.release.show import plain  # noqa: PLC0415
+
+    sys.stderr.write(plain(line) + "\n")
     sys.stderr.flush()

@@ -154,6 +154,14 @@ def test_one_person_is_not_two() -> None:
     assert "approved as release manager already" in named(judgement, "Approval: sre lead").why
 
 
+def test_the_latest_approval_counts() -> None:
+    """One that was given again after the first had grown too old."""
+    old = tuple(replace(each, at="2026-10-01") for each in APPROVALS)
+    way = ("staging", "production")
+    assert gate.judge(*way, attested(approvals=old), SERVED).exit_code == 2
+    assert gate.judge(*way, attested(approvals=(*old, *APPROVALS)), SERVED).exit_code == 0
+
+
 def test_a_hotfix_needs_no_window_but_a_reason() -> None:
     """At night in a freeze; and without a reason it is no hotfix."""
     night = datetime(2026, 12, 31, 23, tzinfo=UTC)

@@ -17,8 +17,8 @@ from pathlib import Path
 from radgateway.config.bind import Binder
 from radgateway.config.load import read_file
 from radgateway.config.problems import Report
-from radgateway.config.schema import AdminKeyConfig, Environment, LogLevel, ServerConfig
 from radgateway.config.references import local, resolve
+from radgateway.config.schema import AdminKeyConfig, Environment, LogLevel, ServerConfig
 from radgateway.config.secrets import Secret
 from radgateway.config.tree import note_places
 from radgateway.config.values import http_url, within

@@ -1,0 +1,74 @@
+"""From one environment into the next (the strategy's 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from radgateway.release.attested import Attested
+from radgateway.release.finding import Finding, Judgement, Limit, Reading, count, judged
+from radgateway.release.measures import serving
+from radgateway.release.opening import window_findings
+from radgateway.release.thresholds import Thresholds
+
+
+class Gate(NamedTuple):
+    """What the way into the next environment asks for."""
+
+    asks: Callable[[Attested], list[Finding]]
+    rollback_s: int | None = None
+    """Within how many seconds one is back: the strategy's rollback SLA."""
+    serves: bool = False
+    """Whether the environment before must be seen to run this very version."""
+
+
+GATES: Final[Mapping[tuple[str, str], Gate]] = {
+    ("local", "alpha"): Gate(lambda said: [said.passed("tests")]),
+    ("alpha", "staging"): Gate(
+        lambda said: [
+            said.passed("image_build"),
+            said.scanned("Security scan", "critical"),
+            said.passed("code_review"),
+        ],
+        rollback_s=15 * 60,
+    ),
+    ("staging", "production"): Gate(
+        lambda said: [
+            said.passed("smoke_tests"),
+            said.passed("integration_tests"),
+            *said.approved("release_manager"),
+            *window_findings("production", said),
+        ],
+        rollback_s=5 * 60,
+        serves=True,
+    ),
+}
+
+
+def gate(source: str, target: str) -> Gate:
+    """The one between two environments. Raises `ValueError` where there is none."""
+    found = GATES.get((source, target))
+    if found is None:
+        ways = ", ".join(f"{a} {b}" for a, b in GATES)
+        raise ValueError(f"there is no gate from {source} to {target}; there are: {ways}")
+    return found
+
+
+def queries(asked: Gate, thresholds: Thresholds, version: str) -> dict[str, str]:
+    """What the Prometheus of the environment before is asked, by name."""
+    return {"serving": serving(thresholds.job, version)} if asked.serves else {}
+
+
+def judge(source: str, target: str, said: Attested, figures: Mapping[str, Reading]) -> Judgement:
+    """The decision on a promotion; `figures` has what was asked for."""
+    asked, version = gate(source, target), said.evidence.version
+    findings = asked.asks(said)
+    if asked.serves:
+        limit = Limit(">=", Decimal(1), count)
+        criterion = f"Instances in {source} that serve {version}"
+        findings.append(judged(criterion, figures["serving"], limit))
+    if asked.rollback_s is not None:
+        findings.append(said.rolled_back_within(asked.rollback_s))
+    question = f"Promote {version} ({said.evidence.type}) from {source} to {target}"
+    return Judgement(question=question, findings=tuple(findings))

@@ -12,6 +12,7 @@ from pathlib import Path
 from radgateway import __version__
 from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
+from radgateway.incident import command as incident
 from radgateway.openapi import command as openapi
 from radgateway.release import command as release
 from radgateway.slo import command as slo
@@ -28,6 +29,7 @@ start here:
   radgateway slo show                      what is promised, and the alerts that watch it
   radgateway usage report                  what was used, by whom, and what it cost
   radgateway release window                may production be deployed to now?
+  radgateway incident list --open          what is wrong now, once `incident serve` runs
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     openapi.add_to(commands)
     usage.add_to(commands)
     release.add_to(commands)
+    incident.add_to(commands)
     return parser
 
 

@@ -45,8 +45,10 @@ CATALOGUE: dict[str, Kind] = {
     "faults_not_allowed": Kind(403, "permission", False),
     "unknown_model": Kind(404, "not_found", False),
     "unknown_path": Kind(404, "not_found", False),
+    "unknown_incident": Kind(404, "not_found", False),
     "method_not_allowed": Kind(405, "invalid", False),
     "request_timeout": Kind(408, "invalid"),
+    "wrong_state": Kind(409, "invalid", False),
     "body_too_large": Kind(413, "too_large", False),
     "unsupported_media_type": Kind(415, "invalid", False),
     # what we decline to do now

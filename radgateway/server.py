@@ -151,9 +151,9 @@ def serve(
             timeout_graceful_shutdown=1,
             lifespan="on",
         )
-        bound = _bind(config.server.host, config.server.port)
+        bound = bind(config.server.host, config.server.port)
         stack.callback(bound.close)
-        announce(_address(bound))
+        announce(address_of(bound))
         # uvicorn raises the signal again when it has shut down; by then it is no news.
         signal.signal(signal.SIGTERM, lambda number, frame: None)
         with contextlib.suppress(KeyboardInterrupt):
@@ -166,7 +166,7 @@ def serve(
         return 0
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """A listening socket that worker processes inherit. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -191,7 +191,8 @@ def _prepare_environment(
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
 
 
-def _address(bound: socket.socket) -> str:
+def address_of(bound: socket.socket) -> str:
+    """The URL of what a socket serves, as one would open it on this machine."""
     host, port = bound.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - what is shown, not what is bound
         host = "127.0.0.1"

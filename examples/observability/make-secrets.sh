@@ -15,7 +15,7 @@ keep() {
 }
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-for name in gateway_key gateway_admin_key grafana_admin_password postgres_password; do
+for name in gateway_key gateway_admin_key grafana_admin_password incident_source_key incident_responder_key postgres_password; do
     keep "$name" "$(random)"
 done
 # Whom Alertmanager tells is yours to say: put in what belongs there.

@@ -74,7 +74,7 @@ class JSONAction(Generic[Order]):
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
 
-    def _note(self, scope: Scope, outcome: str, **what: Any) -> None:
+    def _note(self, scope: Scope, outcome: str, /, **what: Any) -> None:
         exchange = exchange_of(scope)
         principal = exchange.principal if exchange is not None else None
         client = scope.get("client")

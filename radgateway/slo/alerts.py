@@ -28,6 +28,8 @@ from radgateway.slo.yaml_text import Value
 Priority = Literal["P1", "P2", "P3", "none"]
 Category = Literal["availability", "latency", "error_rate", "infrastructure", "database"]
 Delivery = Literal["page", "low_urgency", "chat", "email", "watchdog"]
+Measure = Literal["failing_ratio", "served_ratio"]
+"""An annotation that the incident app triages by: the share of requests that fail, or the rest."""
 
 TEAMS: Final[Mapping[Category, str]] = {
     "availability": "team_echo",
@@ -74,6 +76,8 @@ class Alert:
     keep: str = ""
     """How long it goes on firing after the condition has passed."""
     more_labels: Mapping[str, str] = field(default_factory=dict)
+    measures: Measure | None = None
+    """What the expression's value is, where that says how many are served."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -96,6 +100,9 @@ class Alert:
             "action": self.action,
             "respond": RESPONSES[self.priority],
             "runbook_url": settings.page_url(f"runbooks/{self.runbook}"),
+            **(
+                {self.measures: '{{ $value | printf "%.4f" }}'} if self.measures is not None else {}
+            ),
         }
 
     def as_yaml(self, settings: Settings) -> Value:
@@ -147,6 +154,7 @@ def _errors(settings: Settings) -> Iterator[Alert]:
         description="{{ $value | humanizePercentage }} of the requests of the last five minutes "
         "ended in a 5xx or broke off.",
         action="Find which errors, since when, and of whom: a release, a provider, or all of it.",
+        measures="failing_ratio",
     )
     low = f"1 - rad_gateway:error_ratio:rate2m < 0.99\n{_enough(settings, '2m')}"
     yield Alert(
@@ -161,6 +169,7 @@ def _errors(settings: Settings) -> Iterator[Alert]:
         description="{{ $value | humanizePercentage }} of the requests are served, or of the "
         "instances can be reached.",
         action="See whether instances answer, then take the failing ones out or roll back.",
+        measures="served_ratio",
     )
 
 
@@ -325,6 +334,7 @@ def _burn_rates(settings: Settings) -> Iterator[Alert]:
             if delivery == "page"
             else "Find what fails a little all the time, and mend it in working hours.",
             more_labels={"slo": "availability", "burn": f"{rate}x"},
+            measures="failing_ratio",
         )
 
 

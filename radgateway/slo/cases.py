@@ -129,6 +129,7 @@ def _rendered(text: str, fired: Fired) -> str:
     return (
         text.replace("{{ $value | humanizePercentage }}", f"{value * 100:.4g}%")
         .replace('{{ $value | printf "%.2f" }}', f"{value:.2f}")
+        .replace('{{ $value | printf "%.4f" }}', f"{value:.4f}")
         .replace("{{ $value }}", f"{value:g}")
     )
 

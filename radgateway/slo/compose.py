@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from radgateway.slo.grafana import DASHBOARDS_FOLDER
-from radgateway.slo.routing import secret_files
+from radgateway.slo.routing import INCIDENTS_KEY, secret_files
 from radgateway.slo.rules import longest_days
 from radgateway.slo.settings import Settings
 from radgateway.slo.stack import ADDRESSES, GENERATED, filled
 
 PATH: Final = "compose.yaml"
 GATEWAY_PATH: Final = "gateway/gateway.yaml"
+INCIDENT_PATH: Final = "incident/incident.yaml"
 SECRETS_SCRIPT: Final = "make-secrets.sh"
 IMAGES: Final = {
     "PROMETHEUS_IMAGE": "prom/prometheus:v3.15.0",
@@ -30,7 +31,14 @@ IMAGES: Final = {
     "BUSYBOX_IMAGE": "busybox:1.37",
 }
 """Pinned by version; a digest pins more, and is to be added by whoever pulls them first."""
-MADE_UP: Final = ("gateway_key", "gateway_admin_key", "grafana_admin_password", "postgres_password")
+MADE_UP: Final = (
+    "gateway_key",
+    "gateway_admin_key",
+    "grafana_admin_password",
+    INCIDENTS_KEY,
+    "incident_responder_key",
+    "postgres_password",
+)
 """Secrets that are random and nobody else's."""
 _SPARE_DAYS: Final = 10
 """Days that Prometheus keeps beyond the longest window: a block is dropped as a whole."""
@@ -157,6 +165,32 @@ $ALERTMANAGER_SECRETS
       timeout: 5s
       retries: 5
 
+  incident:
+    <<: *container
+    build: {context: ../.., dockerfile: examples/observability/gateway/Dockerfile}
+    command: [incident, serve, --config, /etc/radgateway/incident.yaml]
+    read_only: true
+    tmpfs: ["/tmp:size=64m"]
+    ports: ["127.0.0.1:$INCIDENT_PORT:$INCIDENT_PORT"]
+    volumes:
+      - ./incident/incident.yaml:/etc/radgateway/incident.yaml:ro
+      - incident-data:/data
+    secrets: [incident_source_key, incident_responder_key]
+    stop_grace_period: 15s
+    mem_limit: 256m
+    healthcheck:
+      test:
+        - CMD
+        - python
+        - -c
+        - >-
+          import urllib.request as r;
+          r.urlopen("http://127.0.0.1:$INCIDENT_PORT/health/ready", timeout=2)
+      interval: 10s
+      timeout: 5s
+      retries: 3
+      start_period: 20s
+
   grafana:
     <<: *container
     image: $GRAFANA_IMAGE
@@ -240,6 +274,7 @@ $ALERTMANAGER_SECRETS
 
 volumes:
   gateway-data:
+  incident-data:
   postgres-data:
   prometheus-data:
   alertmanager-data:
@@ -286,6 +321,18 @@ telemetry:
     otlp_endpoint: $COLLECTOR_GRPC
     sampling_rate: 1   # the collector decides which to keep, once it knows how they ended
 """
+_INCIDENT: Final = """\
+# The incident app, which Alertmanager tells of all alerts. Say whom it tells: Slack's incoming
+# webhooks, the status page, and PagerDuty for deployments (docs/how-to/incidents.md).
+environment: staging
+server: {host: 0.0.0.0, port: $INCIDENT_PORT}
+store: /data/incidents.db
+sources:
+  - {name: alertmanager, secret: "file:/run/secrets/incident_source_key"}
+responders:
+  - {name: demo, secret: "file:/run/secrets/incident_responder_key"}
+alertmanager: {url: "http://$ALERTMANAGER"}
+"""
 _SCRIPT: Final = """\
 #!/bin/sh
 # @GENERATED@
@@ -319,7 +366,7 @@ echo "secrets are in $(pwd)/secrets"
 def artefacts(settings: Settings) -> Mapping[str, str]:
     """The files: path below the output folder, and text."""
     given = secret_files(settings)
-    names = sorted((*MADE_UP, *given, "database_url"))
+    names = sorted({*MADE_UP, *given, "database_url"})
     compose = filled(
         _COMPOSE,
         **IMAGES,
@@ -331,7 +378,12 @@ def artefacts(settings: Settings) -> Mapping[str, str]:
         ),
         SECRETS="\n".join(f"  {name}: {{file: ./secrets/{name}}}" for name in names),
     )
-    return {PATH: compose, GATEWAY_PATH: filled(_GATEWAY), SECRETS_SCRIPT: _script(given)}
+    return {
+        PATH: compose,
+        GATEWAY_PATH: filled(_GATEWAY),
+        INCIDENT_PATH: filled(_INCIDENT),
+        SECRETS_SCRIPT: _script(tuple(name for name in given if name not in MADE_UP)),
+    }
 
 
 def _script(given: tuple[str, ...]) -> str:

@@ -18,6 +18,10 @@ from radgateway.slo.yaml_text import Value
 ESCALATION: Final = (("sre_lead", "15m"), ("engineering_manager", "30m"))
 """Who is paged besides the on-call, and after how long. A group that has ended by then is never
 sent: that is what `group_wait` does. Alertmanager does not know who acknowledged what."""
+INCIDENTS: Final = "incidents"
+"""The receiver that keeps the record of every alert, beside those who are told."""
+INCIDENTS_KEY: Final = "incident_source_key"
+_INCIDENT_ALERTS_MAX: Final = 200
 _ROLES: Final = {"sre_lead": "SRE lead", "engineering_manager": "Engineering manager"}
 _TEAMS: Final = tuple(dict.fromkeys(TEAMS.values()))
 
@@ -41,7 +45,7 @@ def secret_files(settings: Settings) -> tuple[str, ...]:
 
 
 def receivers_of(delivery: Delivery, team: str) -> tuple[str, ...]:
-    """Who gets an alert, in order."""
+    """Who is told of an alert, in order."""
     if delivery == "watchdog":
         return ("watchdog",)
     if delivery == "page":
@@ -75,7 +79,6 @@ def _global(contacts: Contacts) -> Value:
 
 def _route() -> Value:
     return {
-        # Of what no route below wants somebody still hears.
         "receiver": "team_echo_chat",
         "group_by": ["alertname", "service", "environment"],
         "group_wait": "30s",
@@ -89,6 +92,14 @@ def _route() -> Value:
                 "group_interval": "1m",
                 "repeat_interval": "1m",
             },
+            {
+                "matchers": ["alertname != Watchdog"],
+                "receiver": INCIDENTS,
+                "group_wait": "10s",
+                "group_interval": "1m",
+                "repeat_interval": "1h",
+                "continue": True,
+            },
             *_pages(),
             *(
                 {
@@ -99,6 +110,8 @@ def _route() -> Value:
                 for delivery, repeat in (("low_urgency", "1h"), ("chat", "12h"), ("email", "24h"))
                 for team in _TEAMS
             ),
+            # Of what no route above wants somebody still hears.
+            {"matchers": ["alertname != Watchdog"], "receiver": "team_echo_chat"},
         ],
     }
 
@@ -183,9 +196,22 @@ def _receivers(contacts: Contacts) -> Iterator[Value]:
             "pagerduty_configs": [_pagerduty(contacts, role)],
             "email_configs": [_email(email)],
         }
+    yield {"name": INCIDENTS, "webhook_configs": [_incidents(contacts)]}
     yield {
         "name": "watchdog",
         "webhook_configs": [{"url": contacts.watchdog_url, "send_resolved": False}],
+    }
+
+
+def _incidents(contacts: Contacts) -> dict[str, Value]:
+    return {
+        "url": contacts.incidents_url,
+        "send_resolved": True,
+        "max_alerts": _INCIDENT_ALERTS_MAX,
+        "http_config": {
+            "authorization": {"credentials_file": f"{contacts.secrets_dir}/{INCIDENTS_KEY}"},
+            "follow_redirects": False,
+        },
     }
 
 

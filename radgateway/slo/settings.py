@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from urllib.parse import urlsplit
 
 from radgateway.slo.objectives import Objectives
+from radgateway.slo.stack import ADDRESSES
 
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _PLAIN = re.compile(r"[!-~]{1,256}")
@@ -31,6 +32,8 @@ class Contacts:
     """Where events go; null takes PagerDuty's own address."""
     watchdog_url: str = "https://watchdog.example.invalid/radgateway"
     """Who raises the alarm when the watchdog falls silent: a service outside of this house."""
+    incidents_url: str = f"http://{ADDRESSES['INCIDENT']}/v0/incidents/alertmanager"
+    """The webhook of `radgateway incident serve`, which makes incidents of all alerts."""
     secrets_dir: str = "/etc/alertmanager/secrets"
     """Folder of the secret files, as Alertmanager sees it."""
 
@@ -39,7 +42,7 @@ class Contacts:
             value = getattr(self, each.name)
             if value is not None and not _PLAIN.fullmatch(value):
                 raise ValueError(f"{each.name} must be printable ASCII without spaces")
-        for name in ("pagerduty_url", "watchdog_url"):
+        for name in ("pagerduty_url", "watchdog_url", "incidents_url"):
             _check_url(name, getattr(self, name))
         if not self.secrets_dir.startswith("/"):
             raise ValueError("secrets_dir must be an absolute path")

@@ -129,6 +129,20 @@ LINES: Final[dict[str, DeclaredLine]] = {
             always=True,
         ),
         _line(
+            "admin.incident",
+            "warning",
+            "by from path outcome order",
+            "A responder's order to the incident app.",
+            always=True,
+        ),
+        _line(
+            "admin.deployment",
+            "warning",
+            "by from path outcome order",
+            "A deployment has begun or ended, in the incident app.",
+            always=True,
+        ),
+        _line(
             "faults.armed",
             "warning",
             "provider by for_s faults abort",
@@ -215,6 +229,32 @@ LINES: Final[dict[str, DeclaredLine]] = {
             "word known",
             "A word of OTEL_SEMCONV_STABILITY_OPT_IN is nearly one of ours, and ignored.",
         ),
+        # of the incident app
+        _line(
+            "incident.changed",
+            "info",
+            "incident what severity state",
+            "What became of an incident.",
+        ),
+        _line(
+            "incident.message_delayed",
+            "warning",
+            "destination subject reason attempts",
+            "A message is to be tried again.",
+        ),
+        _line(
+            "incident.message_failed",
+            "error",
+            "destination subject reason",
+            "A message will never arrive.",
+        ),
+        _line(
+            "incident.message_lost",
+            "error",
+            "destination subject",
+            "So many messages wait already that this one was left out.",
+        ),
+        _line("incident.store_unavailable", "error", "reason", "The store does not answer."),
         # of the usage ledger
         _line("sql.statement", "debug", "statement", "A statement to the database; in `local`."),
         _line("usage.ledger_unavailable", "warning", "", "The ledger takes no rows."),

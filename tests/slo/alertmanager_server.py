@@ -115,6 +115,7 @@ def settings_for(people: People, folder: Path) -> Settings:
         Contacts(),
         pagerduty_url=f"{people.web}/pagerduty",
         watchdog_url=f"{people.web}/watchdog",
+        incidents_url=f"{people.web}/incidents",
         smtp_smarthost=people.mail,
         secrets_dir=str(folder / "secrets"),
     )

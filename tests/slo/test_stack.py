@@ -23,6 +23,8 @@ import yaml
 from slo.asked_series import asked
 
 from radgateway.config import load_config
+from radgateway.incident.api import WEBHOOK
+from radgateway.incident.settings import load_incident_config
 from radgateway.slo import collector, compose, dashboards, grafana, loki, prometheus, tempo
 from radgateway.slo.dashboards.logs import LINES
 from radgateway.slo.pack import artefacts
@@ -77,7 +79,7 @@ def test_the_compose_file_is_of_its_schema(tmp_path: Path) -> None:
 def test_a_service_is_pinned_and_fenced_in(name: str) -> None:
     """A version, no rights but those it needs, bounds, and ports for this machine alone."""
     service = SERVICES[name]
-    if name != "gateway":
+    if name not in ("gateway", "incident"):
         assert re.search(r":v?\d+\.\d+(\.\d+)?$", service["image"]), service["image"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -132,7 +134,7 @@ def test_alertmanager_finds_its_secrets() -> None:
         named = set(re.findall(r'_file: "?([^"\n]+)', made["alertmanager/alertmanager.yml"]))
         service = yaml.safe_load(made[compose.PATH])["services"]["alertmanager"]
         assert {secret["target"] for secret in service["secrets"]} == named
-    assert len(named) == 6
+    assert len(named) == 7
 
 
 def test_the_stack_follows_the_settings() -> None:
@@ -183,6 +185,7 @@ def test_all_are_where_the_others_look_for_them() -> None:
             "exporter"
         ]["prometheus"]["port"],
         "GATEWAY": yaml.safe_load(FILES[compose.GATEWAY_PATH])["server"]["port"],
+        "INCIDENT": yaml.safe_load(FILES[compose.INCIDENT_PATH])["server"]["port"],
         # what these listen on where nothing else is said
         "PROMETHEUS": 9090,
         "ALERTMANAGER": 9093,
@@ -357,6 +360,19 @@ def test_the_gateway_takes_its_configuration(tmp_path: Path) -> None:
     assert config.telemetry.tracing.otlp_endpoint == ADDRESSES["COLLECTOR_GRPC"]
     mentioned = set(re.findall(r"/run/secrets/(\w+)", FILES[compose.GATEWAY_PATH]))
     assert mentioned == set(SERVICES["gateway"]["secrets"])
+
+
+def test_the_incident_app_takes_its_configuration(tmp_path: Path) -> None:
+    """As it is, but for where the secrets lie; Alertmanager's webhook leads to it."""
+    for name in SERVICES["incident"]["secrets"]:
+        (tmp_path / name).write_text(f"the-{name}-of-this-test-alone")
+    file = tmp_path / "incident.yaml"
+    file.write_text(FILES[compose.INCIDENT_PATH].replace("/run/secrets", str(tmp_path)))
+    config = load_incident_config(file, {})
+    assert config.alertmanager is not None
+    assert config.alertmanager.url == f"http://{ADDRESSES['ALERTMANAGER']}"
+    assert DEFAULT.contacts.incidents_url == f"http://{ADDRESSES['INCIDENT']}{WEBHOOK}"
+    assert SERVICES["incident"]["build"] == SERVICES["gateway"]["build"]
 
 
 def test_the_image_of_the_gateway_can_be_built_from_this_tree() -> None:

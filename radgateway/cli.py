@@ -14,6 +14,7 @@ from radgateway.chaos import command as chaos
 from radgateway.config import ConfigError, GatewayConfig, effective, load_config
 from radgateway.incident import command as incident
 from radgateway.openapi import command as openapi
+from radgateway.operations import health_command as health
 from radgateway.release import command as release
 from radgateway.slo import command as slo
 from radgateway.usage import command as usage
@@ -25,6 +26,7 @@ start here:
   OPENAI_API_KEY=... radgateway serve      the same with a real provider
   radgateway check-config gateway.yaml     every error with its line, or what would be in force
   radgateway serve --config gateway.yaml
+  radgateway health --ready                does the one on this machine take work
   radgateway chaos run provider-failure    see what happens when a provider fails
   radgateway slo show                      what is promised, and the alerts that watch it
   radgateway usage report                  what was used, by whom, and what it cost
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
     check.set_defaults(run=_check_config)
+    health.add_to(commands)
     chaos.add_to(commands)
     slo.add_to(commands)
     openapi.add_to(commands)

@@ -60,7 +60,7 @@ x-container: &container
 services:
   gateway:
     <<: *container
-    build: {context: ../.., dockerfile: examples/observability/gateway/Dockerfile}
+    build: {context: ../.., dockerfile: Dockerfile}
     command: [serve, --config, /etc/radgateway/gateway.yaml]
     read_only: true
     tmpfs: ["/tmp:size=64m"]
@@ -72,13 +72,7 @@ services:
     stop_grace_period: 150s   # streams get 120 s to finish
     mem_limit: 512m
     healthcheck:
-      test:
-        - CMD
-        - python
-        - -c
-        - >-
-          import urllib.request as r;
-          r.urlopen("http://127.0.0.1:$GATEWAY_PORT/health/ready", timeout=2)
+      test: [CMD, /usr/bin/python3, -m, radgateway, health, --ready]
       interval: 10s
       timeout: 5s
       retries: 3
@@ -167,7 +161,7 @@ $ALERTMANAGER_SECRETS
 
   incident:
     <<: *container
-    build: {context: ../.., dockerfile: examples/observability/gateway/Dockerfile}
+    build: {context: ../.., dockerfile: Dockerfile}
     command: [incident, serve, --config, /etc/radgateway/incident.yaml]
     read_only: true
     tmpfs: ["/tmp:size=64m"]

@@ -26,7 +26,7 @@ from radgateway.incident.orders import ORDERS, ReportOrder
 from radgateway.incident.postmortem import postmortem
 from radgateway.incident.record import Severity
 from radgateway.incident.review import as_json, review
-from radgateway.incident.store import Page, Transaction
+from radgateway.incident.transaction import Page, Transaction
 from radgateway.operations.json_action import JSONAction
 from radgateway.operations.json_endpoint import JSONEndpoint, answer_json
 from radgateway.operations.query_parameters import Query, check_known, whole_number
@@ -35,8 +35,8 @@ from radgateway.usage.moment import moment, rfc3339
 INCIDENTS: Final = "/v0/incidents"
 WEBHOOK: Final = f"{INCIDENTS}/alertmanager"
 _ID: Final = re.compile(r"INC-([1-9][0-9]{0,14})")
-_PAGE: Final = 50
 _PAGE_MAX: Final = 200
+"""Also without a limit: whoever asks what is open wants to see all of it."""
 _REVIEWED_MAX: Final = 5_000
 _MARKDOWN: Final[Headers] = [
     (b"content-type", b"text/markdown; charset=utf-8"),
@@ -64,7 +64,13 @@ class AlertmanagerWebhook:
                     "method_not_allowed", "This path takes POST.", headers=[(b"allow", b"POST")]
                 )
             webhook = await self._read(scope, receive)
-            incident = await asked(self._desk.alert(webhook.group_key, alerts_of(webhook)))
+            incident = await asked(
+                self._desk.alert(
+                    webhook.group_key,
+                    alerts_of(webhook),
+                    group_fires=webhook.status == "firing",
+                )
+            )
         except Refusal as refusal:
             await answer(scope, send, refusal)
         except ClientDisconnected:
@@ -126,13 +132,13 @@ class IncidentAPI:
         number = int(found[1])
         if what == "":
             await JSONEndpoint(lambda query: self._shown(number, query))(scope, receive, send)
-        elif what == "postmortem" and scope["method"] in ("GET", "HEAD"):
+        elif what == "postmortem" and scope["method"] == "GET":
             await self._postmortem(number, scope, send)
         elif what in ORDERS:
             act = self._order(number, what, by(scope))
             await JSONAction("incident", ORDERS[what].form, act)(scope, receive, send)
         else:
-            advice = f"An incident has postmortem, and takes {', '.join(ORDERS)}."
+            advice = f"An incident has postmortem to GET, and takes POST of {', '.join(ORDERS)}."
             await answer(scope, send, Refusal("unknown_path", advice))
 
     async def _listed(self, query: Query) -> tuple[int, Any]:
@@ -141,7 +147,7 @@ class IncidentAPI:
         if is_open == "":
             raise Refusal("invalid_request", "`open` must be true or false.")
         severity = _severity(query.get("severity"))
-        limit = whole_number(query, "limit", _PAGE, _PAGE_MAX)
+        limit = whole_number(query, "limit", _PAGE_MAX, _PAGE_MAX)
         before = _cursor(query.get("cursor"))
         page = await asked(
             self._desk.transact(
@@ -185,8 +191,7 @@ class IncidentAPI:
         except Refusal as refusal:
             await answer(scope, send, refusal)
             return
-        body = postmortem(incident).encode() if scope["method"] == "GET" else b""
-        await respond(send, 200, _MARKDOWN, body)
+        await respond(send, 200, _MARKDOWN, postmortem(incident).encode())
 
     def _report(self, scope: Scope) -> Callable[[ReportOrder], Awaitable[tuple[int, Any]]]:
         who = by(scope)

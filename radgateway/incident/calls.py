@@ -6,7 +6,8 @@ No error here quotes an address or a header: a Slack address is a secret in itse
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 CALL_S: Final = 10.0
 """Seconds that one call may take, from connecting to the last byte."""
-_BODY_MAX: Final = 1024 * 1024
+_BODY_MAX: Final = 4 * 1024 * 1024
 _THROTTLED: Final = frozenset({420, 429})
 """Statuspage says either where it is asked more than once a second."""
 _PASSING: Final = frozenset({408, 425}) | _THROTTLED
@@ -36,7 +37,10 @@ class Failed(Exception):
 
 
 class Pace:
-    """Lets calls begin one at a time, so many seconds apart."""
+    """Keeps the calls of one caller so many seconds apart, from the end of one to the next.
+
+    From its end, since what was slow on its way would else arrive just before the next.
+    """
 
     def __init__(
         self,
@@ -47,15 +51,18 @@ class Pace:
         self._interval_s = interval_s
         self._clock = clock
         self._sleep = sleep
-        self._next = 0.0
+        self._next = clock()
 
-    async def turn(self) -> None:
-        """Wait for one's turn; one that leaves while waiting has had it."""
-        now = self._clock()
-        at = max(now, self._next)
-        self._next = at + self._interval_s
-        if at > now:
-            await self._sleep(at - now)
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for the time of the next call, and make it."""
+        wait = self._next - self._clock()
+        if wait > 0:
+            await self._sleep(wait)
+        try:
+            yield
+        finally:
+            self._next = self._clock() + self._interval_s
 
 
 def client(headers: dict[str, str] | None = None) -> httpx.AsyncClient:

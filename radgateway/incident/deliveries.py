@@ -10,7 +10,7 @@ from radgateway.incident.outcome import Delivered, Refused
 from radgateway.incident.public_words import with_state
 from radgateway.incident.record import Draft, Incident
 from radgateway.incident.severity import MATRIX
-from radgateway.incident.store import Job, Transaction
+from radgateway.incident.transaction import Job, Transaction
 
 OUTBOX = "outbox"
 """Who is named where a message was delivered."""

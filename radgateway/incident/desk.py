@@ -20,14 +20,18 @@ from radgateway.incident.notices import Destination, Message, messages
 from radgateway.incident.outbox import Outbox
 from radgateway.incident.public_words import drafted, with_state
 from radgateway.incident.record import Alert, Incident
-from radgateway.incident.store import Store, StoreUnavailable, Transaction
+from radgateway.incident.store import Store, StoreUnavailable
 from radgateway.incident.telemetry import IncidentInstruments
+from radgateway.incident.transaction import Transaction
+from radgateway.task_end import end_task
 
 T = TypeVar("T")
 Change = Callable[[Incident, float], Incident]
 """What an incident becomes, at a time in Unix seconds."""
 
 _log = logging.getLogger("radgateway.incident")
+OPEN_MAX = 1_000
+"""Incidents that may be open at once: more are one incident, with its alerts grouped wrongly."""
 _HOUR_S = 3_600.0
 _DAY_S = 24 * _HOUR_S
 
@@ -76,14 +80,16 @@ class Desk:
 
     async def aclose(self) -> None:
         """Stop sending, and let go of the file. What waits stays in it."""
-        if self._keeping is not None:
-            self._keeping.cancel()
+        task, self._keeping = self._keeping, None
+        await end_task(task)
         for outbox in self.outboxes.values():
             await outbox.aclose()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
         self._thread.shutdown(wait=False)
 
-    async def alert(self, group_key: str, alerts: Sequence[Alert]) -> Incident | None:
+    async def alert(
+        self, group_key: str, alerts: Sequence[Alert], *, group_fires: bool
+    ) -> Incident | None:
         """Take a notification of Alertmanager; None where there is nothing in it for anybody.
 
         A group is one incident for as long as it fires, and a while after: how often it is told
@@ -93,11 +99,14 @@ class Desk:
         def work(tx: Transaction) -> tuple[Incident | None, str]:
             before = tx.latest_of(group_key)
             if before is not None and self._goes_on(before, tx.now):
-                after = self._save(tx, before, alerted(before, alerts, tx.now))
+                after = self._save(
+                    tx, before, alerted(before, alerts, tx.now, group_fires=group_fires)
+                )
                 again = after.open and not before.open
                 return after, "reopened" if again else "updated"
             if not any(alert.firing for alert in alerts):
                 return None, "ignored"
+            _require_room(tx)
             return self._save(tx, None, detected(group_key, alerts, tx.now)), "opened"
 
         incident, outcome = await self._changed(work)
@@ -108,7 +117,12 @@ class Desk:
 
     async def report(self, make: Callable[[float], Incident]) -> Incident:
         """Take what a person has noticed."""
-        incident = await self._changed(lambda tx: self._save(tx, None, make(tx.now)))
+
+        def work(tx: Transaction) -> Incident:
+            _require_room(tx)
+            return self._save(tx, None, make(tx.now))
+
+        incident = await self._changed(work)
         _note(incident, "reported")
         return incident
 
@@ -197,6 +211,11 @@ class Desk:
             except StoreUnavailable as error:
                 _log.error("radgateway.incident.store_unavailable", extra={"reason": str(error)})
             await asyncio.sleep(_HOUR_S)
+
+
+def _require_room(tx: Transaction) -> None:
+    if sum(tx.open_counts().values()) >= OPEN_MAX:
+        raise StoreUnavailable(f"{OPEN_MAX} incidents are open: resolve some")
 
 
 def _found(tx: Transaction, number: int) -> Incident:

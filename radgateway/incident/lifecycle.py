@@ -74,9 +74,12 @@ def reported(title: str, severity: Severity, text: str, now: float, by: str) -> 
     return noted(incident, now, by, "reported", text or title)
 
 
-def alerted(incident: Incident, alerts: Iterable[Alert], now: float) -> Incident:
-    """What Alertmanager says now of the incident's alerts.
+def alerted(
+    incident: Incident, alerts: Iterable[Alert], now: float, *, group_fires: bool
+) -> Incident:
+    """What Alertmanager says now of the incident's alerts, and of their group as a whole.
 
+    It sends no more than some alerts of a large group, so that its word on the group counts.
     It is resolved when all have ended, opened again when one fires after that, and worse when they
     are; never better, since what is half mended is not over. A repetition changes nothing.
     """
@@ -91,12 +94,14 @@ def alerted(incident: Incident, alerts: Iterable[Alert], now: float) -> Incident
             fires_anew = fires_anew or alert.firing
             what = "alert fires" if alert.firing else "alert ended"
             incident = noted(incident, now, SOURCE, what, _named(alert))
+    if not group_fires:
+        known = {name: _ended(alert, now) for name, alert in known.items()}
     incident = replace(incident, alerts=tuple(known.values()))
     firing = [alert for alert in known.values() if alert.firing]
     # One that goes on firing after a person has called it over is no news to that person.
     if fires_anew and not incident.open:
         incident = _reopened(incident, now)
-    if not firing and incident.open:
+    if not group_fires and incident.open:
         incident = _moved(
             incident, "resolved", now, SOURCE, what="resolved", text="all alerts have ended"
         )
@@ -153,6 +158,10 @@ def closed(incident: Incident, postmortem: str | None, now: float, by: str) -> I
         raise NotAllowed(f"A {incident.severity} is closed with the address of its postmortem.")
     incident = replace(incident, postmortem=postmortem)
     return _moved(incident, "closed", now, by, what="closed", text=postmortem or "")
+
+
+def _ended(alert: Alert, now: float) -> Alert:
+    return replace(alert, firing=False, ended_at=now) if alert.firing else alert
 
 
 def _reopened(incident: Incident, now: float) -> Incident:

@@ -17,8 +17,10 @@ from typing import Any, Final, Protocol
 from radgateway.incident.deliveries import claimed, settled
 from radgateway.incident.notices import Destination
 from radgateway.incident.outcome import Delivered, Later, Outcome, Refused
-from radgateway.incident.store import Job, StoreUnavailable, Transaction
+from radgateway.incident.store import StoreUnavailable
+from radgateway.incident.transaction import Job, Transaction
 from radgateway.routing.backoff import full_jitter_s
+from radgateway.task_end import end_task
 
 _log = logging.getLogger("radgateway.incident")
 
@@ -86,10 +88,8 @@ class Outbox:
 
     async def aclose(self) -> None:
         """End; what waits stays in the store."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        task, self._task = self._task, None
+        await end_task(task)
         await self._sender.aclose()
 
     async def _run(self) -> None:
@@ -109,7 +109,12 @@ class Outbox:
                     await self._news.wait()
 
     async def _send(self, job: Job) -> None:
-        outcome = await self._sender.send(job)
+        try:
+            outcome = await self._sender.send(job)
+        except Exception as error:
+            # A bug must not silence all that comes after; the tries of this one are counted.
+            _log.exception("radgateway.incident.sender_failed")
+            outcome = Later(f"a bug: {type(error).__name__}")
         if isinstance(outcome, Later):
             wait = wait_s(job.attempts + 1, outcome.after_s, self._rng)
             if wait is not None:

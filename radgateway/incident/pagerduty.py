@@ -11,7 +11,7 @@ import httpx
 
 from radgateway.incident.calls import Failed, call
 from radgateway.incident.outcome import Delivered, Outcome
-from radgateway.incident.store import Job
+from radgateway.incident.transaction import Job
 
 EVENTS_URL: Final = "https://events.pagerduty.com"
 _SUMMARY_MAX: Final = 1_024

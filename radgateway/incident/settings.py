@@ -85,7 +85,7 @@ class IncidentConfig:
     store: str = "incidents.db"
     """The SQLite file, which one process owns while it serves."""
     keep_days: int = 400
-    """Days after which what is closed is forgotten, 7 to 4000."""
+    """Days after which what is over is forgotten, 7 to 4000."""
     reopen_s: float = 1800.0
     """Seconds after its end within which an alert that fires again belongs to the same incident,
     0 to 86400."""

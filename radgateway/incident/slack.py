@@ -11,7 +11,7 @@ import httpx
 
 from radgateway.incident.calls import Failed, call
 from radgateway.incident.outcome import Delivered, Outcome, Refused
-from radgateway.incident.store import Job
+from radgateway.incident.transaction import Job
 
 
 class Slack:

@@ -14,7 +14,7 @@ import msgspec
 
 from radgateway.incident.calls import Failed, Pace, call, decoded
 from radgateway.incident.outcome import Delivered, Outcome
-from radgateway.incident.store import Job
+from radgateway.incident.transaction import Job
 
 API_URL: Final = "https://api.statuspage.io"
 INTERVAL_S: Final = 1.0
@@ -98,5 +98,5 @@ class Statuspage:
         return None
 
     async def _ask(self, method: str, path: str, json: Any = None) -> httpx.Response:
-        await self._pace.turn()
-        return await call(self._http, method, f"{self._incidents}{path}", json=json)
+        async with self._pace.turn():
+            return await call(self._http, method, f"{self._incidents}{path}", json=json)

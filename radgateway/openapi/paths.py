@@ -18,6 +18,7 @@ Path = dict[str, Any]
 _ADMIN_ONLY: Final = frozenset(
     {"admin_key_required", "faults_not_allowed", "unknown_path", "method_not_allowed"}
 )
+_INCIDENT_APP: Final = frozenset({"unknown_incident", "wrong_state"})
 _WHO: Final = ("missing_api_key", "invalid_api_key", "admin_key_required")
 _ORDER_CODES: Final = ("invalid_request", "invalid_json", "request_timeout", "body_too_large")
 _ANY_KEY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {"googleApiKey": []}]
@@ -83,7 +84,7 @@ def _answers(form: str) -> dict[str, Any]:
         "headers": headers,
         "content": {"*/*": {}},
     }
-    codes = [code for code in CATALOGUE if code not in _ADMIN_ONLY]
+    codes = [code for code in CATALOGUE if code not in _ADMIN_ONLY | _INCIDENT_APP]
     return {"200": served, **refusals(form, codes, "x-trace-id")}
 
 

@@ -254,6 +254,7 @@ LINES: Final[dict[str, DeclaredLine]] = {
             "destination subject",
             "So many messages wait already that this one was left out.",
         ),
+        _line("incident.sender_failed", "error", "", "What sends messages has a bug."),
         _line("incident.store_unavailable", "error", "reason", "The store does not answer."),
         # of the usage ledger
         _line("sql.statement", "debug", "statement", "A statement to the database; in `local`."),

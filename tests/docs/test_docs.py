@@ -19,6 +19,11 @@ from radgateway.config.schema import GatewayConfig
 from radgateway.config.shape import Shape, keys_of
 from radgateway.errors import CATALOGUE
 from radgateway.inbound.drain import DrainLimits
+from radgateway.incident.orders import ORDERS
+from radgateway.incident.settings import IncidentConfig
+from radgateway.incident.severity import MATRIX as SEVERITIES
+from radgateway.incident.telemetry import INCIDENT_METRICS
+from radgateway.incident.words import span
 from radgateway.openapi.document import document
 from radgateway.operations.degraded import MODES
 from radgateway.operations.query_parameters import PARAMETERS
@@ -40,6 +45,7 @@ README = ROOT / "README.md"
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in [*PAGES, README]}
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_ALL = re.MULTILINE | re.DOTALL
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADINGS = [
     "What it does",
@@ -92,7 +98,7 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def config_keys() -> dict[str, str]:
+def config_keys(of: type[Any] = GatewayConfig) -> dict[str, str]:
     """Every key's path and default, from the schema itself."""
     found: dict[str, str] = {}
 
@@ -117,7 +123,7 @@ def config_keys() -> dict[str, str]:
             if shape.item is not None and shape.item.kind == "section":
                 walk(shape.item.type, path + ("[]." if shape.kind == "list" else ".NAME."))
 
-    walk(GatewayConfig, "")
+    walk(of, "")
     return found
 
 
@@ -129,6 +135,40 @@ def test_the_configuration_reference_has_every_key_and_its_default() -> None:
         if len(cells) == 4
     }
     assert written == config_keys()
+
+
+def test_the_reference_of_the_incident_app_has_all_of_it() -> None:
+    """Its keys with their defaults, its orders, and its metrics."""
+    text = page("reference/incidents.md")
+    parts = {
+        name: rows(part) for name, part in re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, _ALL)
+    }
+    keys = {cells[0].strip("`"): cells[2] for cells in parts["Configuration"]}
+    assert keys == config_keys(IncidentConfig)
+    orders = {
+        cells[0].strip("`").rpartition("/")[2]
+        for cells in parts["HTTP"]
+        if cells[0].startswith("`POST /v0/incidents/ID/")
+    }
+    assert orders == set(ORDERS)
+    metrics = {cells[0].strip("`"): [cells[1], cells[3]] for cells in parts["Metrics"]}
+    assert metrics == {each.name: [each.kind, each.help] for each in INCIDENT_METRICS.values()}
+
+
+def test_the_how_to_of_incidents_has_the_matrix() -> None:
+    """Whom each severity concerns, as the app goes by it."""
+    written = [cells for cells in rows(page("how-to/incidents.md")) if len(cells) == 6]
+    assert written == [
+        [
+            f"`{severity}`",
+            duty.criteria,
+            span(duty.response_s),
+            ", ".join(duty.audiences),
+            "draft" if duty.status_page else "",
+            "yes" if duty.postmortem else "",
+        ]
+        for severity, duty in SEVERITIES.items()
+    ]
 
 
 def test_the_walk_finds_what_is_nested() -> None:

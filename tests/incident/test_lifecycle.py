@@ -11,10 +11,18 @@ from incident.stories import BEGAN, alert, incident
 
 from radgateway.incident import lifecycle
 from radgateway.incident.lifecycle import NotAllowed
-from radgateway.incident.record import ALERTS_MAX, ENTRIES_MAX, OPEN, Incident
+from radgateway.incident.record import ALERTS_MAX, ENTRIES_MAX, OPEN, Alert, Incident
 
 Step = Callable[[Incident, float], Incident]
 NAMES = ("one", "two", "three")
+
+
+def said(record: Incident, now: float, *alerts: Alert) -> Incident:
+    """What Alertmanager says of some alerts of a group whose others are as they were."""
+    new = {each.fingerprint: each for each in (*record.alerts, *alerts)}
+    fires = any(each.firing for each in new.values())
+    return lifecycle.alerted(record, alerts, now, group_fires=fires)
+
 
 STEPS: dict[str, Step] = {
     "acknowledge": lambda i, t: lifecycle.acknowledged(i, t, "alice"),
@@ -26,8 +34,8 @@ STEPS: dict[str, Step] = {
     "note": lambda i, t: lifecycle.noted(i, t, "alice", "note", "seen"),
     **{
         f"{name} {'fires' if firing else 'ends'}": (
-            lambda i, t, name=name, firing=firing: lifecycle.alerted(  # type: ignore[misc]
-                i, [alert(firing=firing, fingerprint=name)], t
+            lambda i, t, name=name, firing=firing: said(  # type: ignore[misc]
+                i, t, alert(firing=firing, fingerprint=name)
             )
         )
         for name in NAMES
@@ -88,6 +96,17 @@ def test_it_is_over_when_the_last_alert_has_ended() -> None:
     assert (record.state, record.resolved_at) == ("resolved", BEGAN + 200)
 
 
+def test_the_word_on_the_group_counts_for_alerts_that_are_not_shown() -> None:
+    """Of a large group some alerts are sent: what is not shown is not over, or is with the rest."""
+    record = incident(alert(fingerprint="one"), alert(fingerprint="two"))
+    ended = [alert(fingerprint="one", firing=False), alert(fingerprint="two", firing=False)]
+    others_fire = lifecycle.alerted(record, ended, BEGAN + 100, group_fires=True)
+    assert others_fire.open
+    all_over = lifecycle.alerted(record, ended[:1], BEGAN + 100, group_fires=False)
+    assert all_over.state == "resolved"
+    assert [each.firing for each in all_over.alerts] == [False, False]
+
+
 def test_an_alert_that_fires_again_opens_it_again() -> None:
     """And it has to be acknowledged anew, though the first time stands."""
     record = STEPS["acknowledge"](incident(alert(fingerprint="one")), BEGAN + 90)
@@ -109,12 +128,12 @@ def test_it_becomes_worse_by_itself_and_never_better() -> None:
     """Half mended is not over; and after a person's word, alerts have none."""
     record = incident(alert(ratio=0.1))
     assert record.severity == "SEV-2"
-    record = lifecycle.alerted(record, [alert(ratio=1.0)], BEGAN + 100)
+    record = said(record, BEGAN + 100, alert(ratio=1.0))
     assert record.severity == "SEV-1"
-    record = lifecycle.alerted(record, [alert(ratio=0.1)], BEGAN + 200)
+    record = said(record, BEGAN + 200, alert(ratio=0.1))
     assert record.severity == "SEV-1"
     record = lifecycle.graded(record, "SEV-3", BEGAN + 300, "alice", "a test")
-    record = lifecycle.alerted(record, [alert(ratio=1.0)], BEGAN + 400)
+    record = said(record, BEGAN + 400, alert(ratio=1.0))
     assert record.severity == "SEV-3"
 
 
@@ -151,7 +170,7 @@ def test_all_is_bounded() -> None:
     assert record.timeline[-1].text == "23 lines left out"
     many = [alert(fingerprint=str(number)) for number in range(ALERTS_MAX + 50)]
     assert len(lifecycle.detected("g", many, BEGAN).alerts) == ALERTS_MAX
-    assert len(lifecycle.alerted(incident(), many, BEGAN + 100).alerts) == ALERTS_MAX
+    assert len(said(incident(), BEGAN + 100, *many).alerts) == ALERTS_MAX
 
 
 def test_a_person_may_report_what_no_alert_has_seen() -> None:

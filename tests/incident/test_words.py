@@ -73,7 +73,7 @@ def test_the_public_hears_nothing_of_the_inside() -> None:
     """No instance, provider or description of an alert gets into a draft."""
     inside = replace(alert(), description="db-7 of vendor X", labels={"instance": "10.0.0.7"})
     for status in ("investigating", "identified", "monitoring", "resolved"):
-        draft = with_draft(incident(inside), status, BEGAN).drafts[-1]  # type: ignore[arg-type]
+        draft = with_draft(incident(inside), status, BEGAN).drafts[-1]
         for word in ("db-7", "vendor", "10.0.0.7", "HighErrorRate"):
             assert word not in f"{draft.name}{draft.body}"
 

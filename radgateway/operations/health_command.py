@@ -63,8 +63,8 @@ def add_to(commands: Any) -> None:
 
 
 def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError("an http:// or https:// address")
+    if not text.startswith(("http://", "https://")) or "@" in text:
+        raise argparse.ArgumentTypeError("an http:// or https:// address, without a password")
     return text.rstrip("/")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import configparser
 import json
+import os
 import re
 import shlex
 import signal
@@ -31,25 +31,14 @@ COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 GATEWAY: dict[str, Any] = COMPOSE["services"]["gateway"]
 CREDENTIALS = "/run/credentials/radgateway.service"
 SECRETS = {"gateway_key", "gateway_admin_key"}
+FENCED = Path(__file__).with_name("fenced.py")
 FAREWELL_S, WRITE_OUT_S = 6, 10
 """What a drain takes beyond its limits, as docs/how-to/drain.md has it."""
 
 
-class _Settings(configparser.RawConfigParser):
-    """A unit file: names keep their case, and one that is given again adds to the first."""
-
-    def __init__(self) -> None:
-        super().__init__(strict=False, interpolation=None, comment_prefixes="#", delimiters="=")
-
-    def optionxform(self, optionstr: str) -> str:
-        return optionstr
-
-
-def unit(section: str = "Service") -> dict[str, str]:
-    """A section of the unit."""
-    parser = _Settings()
-    parser.read_string(UNIT_TEXT)
-    return dict(parser[section])
+def unit() -> dict[str, str]:
+    """What the unit sets, by names that it gives once."""
+    return dict(re.findall(r"^(\w+)=(.*)$", UNIT_TEXT, re.MULTILINE))
 
 
 def all_of(name: str) -> list[str]:
@@ -153,35 +142,54 @@ def test_a_configuration_that_can_not_be_used_is_not_tried_again(tmp_path: Path)
         assert process.process.wait(20) == int(unit()["RestartPreventExitStatus"])
 
 
-_CLOSED = """
-import ctypes, os, sys
-libc = ctypes.CDLL(None, use_errno=True)
-PR_SET_NO_NEW_PRIVS, PR_SET_MDWE = 38, 65
-assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-libc.prctl(PR_SET_MDWE, 1, 0, 0, 0)  # kernels before 6.3 have no such thing
-os.umask(0o077)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
 @pytest.mark.servers
 def test_the_units_command_serves_and_drains(config_file: Path, tmp_path: Path) -> None:
-    """With the example's file, in a state directory, without memory that is both written and run:
-    an answer, a row on disk, the management API behind its key, a stream whole after SIGTERM."""
+    """With the example's file, without memory that is both written and run."""
+    check_the_units_command(config_file, tmp_path, frozenset())
+
+
+@pytest.mark.ops
+@pytest.mark.servers
+def test_it_does_so_with_the_units_system_calls_alone(config_file: Path, tmp_path: Path) -> None:
+    """The kernel kills it, as under systemd, at the first call that the unit's filter denies."""
+    allowed: set[str] = set()
+    for line in all_of("SystemCallFilter"):
+        named = {call for group in line.removeprefix("~").split() for call in system_calls(group)}
+        allowed = allowed - named if line.startswith("~") else allowed | named
+    assert {"openat", "epoll_wait", "futex"} <= allowed
+    assert not {"mount", "setuid", "ptrace", "bpf"} & allowed
+    if os.geteuid() == 0:
+        allowed.add("fchown")  # SQLite gives what it makes to the database's owner, if it may
+    check_the_units_command(config_file, tmp_path, frozenset(allowed))
+
+
+def system_calls(group: str) -> set[str]:
+    """What a group of systemd's stands for."""
+    listed = run_ops("systemd-analyze", "syscall-filter", group).stdout.splitlines()
+    calls: set[str] = set()
+    for name in (line.strip() for line in listed[1:]):
+        if name.startswith("@"):
+            calls |= system_calls(name)
+        elif name and not name.startswith("#"):
+            calls.add(name)
+    return calls
+
+
+def check_the_units_command(config_file: Path, tmp_path: Path, calls: frozenset[str]) -> None:
+    """An answer, a row on disk, management behind its key, a stream whole after SIGTERM, code 0."""
     state = tmp_path / "state"
     state.mkdir(mode=int(unit()["StateDirectoryMode"], 8))
-    command = shlex.split(
-        unit()["ExecStart"].replace("/etc/radgateway/gateway.yaml", str(config_file))
-    )
-    assert command[0] == "/opt/radgateway/bin/radgateway"
-    command = ["-c", _CLOSED, sys.executable, "-m", "radgateway", *command[1:], "--port", "0"]
+    program, *arguments = shlex.split(unit()["ExecStart"])
+    assert program == "/opt/radgateway/bin/radgateway"
+    arguments = [str(config_file) if each.startswith("/etc/") else each for each in arguments]
+    command = [sys.executable, "-m", "radgateway", *arguments, "--port", "0"]
     key = (tmp_path / "secrets" / "gateway_key").read_text()
     admin = (tmp_path / "secrets" / "gateway_admin_key").read_text()
-    headers = {"authorization": f"Bearer {key}"}
     message = {"role": "user", "content": "these are the last words"}
     body = {"model": "demo", "messages": [message]}
-    with started(command, state) as process:
+    with started([str(FENCED), " ".join(sorted(calls)), *command], state) as process:
         url = process.wait_for(r"^radgateway \S+ \(alpha, 1 worker\) on (http://127\S+)$")[1]
+        headers = {"authorization": f"Bearer {key}"}
         with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=20) as client:
             answer = client.post("/v1/chat/completions", json=body)
             assert answer.json()["choices"][0]["message"]["content"].endswith("the last words")
@@ -205,6 +213,15 @@ def test_the_units_command_serves_and_drains(config_file: Path, tmp_path: Path) 
     assert stat.S_IMODE((state / "radgateway.db").stat().st_mode) == 0o600
     assert key not in process.output
     assert admin not in process.output
+
+
+@pytest.mark.ops
+def test_the_fence_is_one(tmp_path: Path) -> None:
+    """A call that is not allowed ends the process by SIGSYS, so the test above can fail."""
+    calls = " ".join(sorted(system_calls("@system-service") - {"getpriority"}))
+    asking = "import os; os.getpriority(os.PRIO_PROCESS, 0)"
+    with started([str(FENCED), calls, sys.executable, "-c", asking], tmp_path) as process:
+        assert process.process.wait(20) == -signal.SIGSYS
 
 
 def test_the_script_makes_keys_once(tmp_path: Path) -> None:

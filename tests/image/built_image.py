@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Image:
-    """A built image: its archive, bill of materials, configuration and files."""
+    """What the build left in a folder."""
 
     folder: Path
-    said: str
-    """What the build and the structure test printed."""
-    root: Path
-    """Its files, as a root to run in; shared, so never to be written to."""
+
+    @property
+    def root(self) -> Path:
+        """Its files, as a root to run in; shared, so never to be written to."""
+        return self.folder / "root"
+
+    @property
+    def said(self) -> str:
+        """What the build and the structure test printed."""
+        return (self.folder / "said").read_text()
 
     @property
     def sbom(self) -> dict[str, Any]:
@@ -27,12 +32,6 @@ class Image:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration in Docker's form: OCI's has no health check."""
-        with tarfile.open(self.folder / "image.tar") as archive:
-            manifest = archive.extractfile("manifest.json")
-            assert manifest is not None
-            (image,) = json.load(manifest)
-            config = archive.extractfile(image["Config"])
-            assert config is not None
-            read: dict[str, Any] = json.load(config)["config"]
+        """How it is to be run."""
+        read: dict[str, Any] = json.loads((self.folder / "config.json").read_text())
         return read

@@ -145,7 +145,13 @@ def test_what_is_degraded_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--url", "localhost:8090"], ["--timeout", "0"], ["--timeout", "61"], ["--timeout", "x"]],
+    [
+        ["--url", "localhost:8090"],
+        ["--url", "http://u:p@x"],
+        ["--timeout", "0"],
+        ["--timeout", "61"],
+        ["--timeout", "x"],
+    ],
 )
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Refused with 2, so that a check that was mistyped is told from a gateway that is down."""

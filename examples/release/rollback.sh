@@ -66,8 +66,8 @@ if [ -z "$dry_run$mark_good" ]; then
 fi
 command -v kubectl >/dev/null || wrong "kubectl is not on the PATH"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-kubectl=(kubectl)
-if [ -n "$namespace" ]; then kubectl+=(--namespace "$namespace"); fi
+where=()
+if [ -n "$namespace" ]; then where=(--namespace "$namespace"); fi
 
 if [ "$kind" = rollout ]; then
   resource=rollouts.argoproj.io/$name
@@ -80,7 +80,7 @@ mark=rad-gateway/verified
 
 # Each revision that is kept: its number, whether it is marked, its ReplicaSet, its image.
 revisions=$(
-  "${kubectl[@]}" get replicasets --selector "app.kubernetes.io/name=$name" --output \
+  kubectl get replicasets "${where[@]}" --selector "app.kubernetes.io/name=$name" --output \
     jsonpath="{range .items[*]}{.metadata.annotations.$annotation}{'|'}{.metadata.labels.$mark}{'|'}{.metadata.name}{'|'}{.spec.template.spec.containers[0].image}{'\n'}{end}"
 ) || wrong "the revisions can't be read: see what kubectl says above"
 revisions=$(grep -E '^[0-9]+\|' <<<"$revisions" | sort -t '|' -k 1,1nr) ||
@@ -94,7 +94,7 @@ of_revision() { grep -E "^$1\|" <<<"$revisions" || true; }
 current=$(head -n 1 <<<"$revisions" | field 1)
 stable=''
 if [ "$kind" = rollout ]; then
-  hash=$("${kubectl[@]}" get "$resource" --output jsonpath='{.status.stableRS}') ||
+  hash=$(kubectl get "$resource" "${where[@]}" --output jsonpath='{.status.stableRS}') ||
     wrong "the rollout can't be read: see what kubectl says above"
   if [ -n "$hash" ]; then
     stable=$(awk -F '|' -v set="$name-$hash" '$3 == set {print $1; exit}' <<<"$revisions")
@@ -106,7 +106,7 @@ if [ -n "$mark_good" ]; then
     wrong "revision $current is a canary; mark it when it is stable"
   fi
   replicaset=$(of_revision "$current" | field 3)
-  "${kubectl[@]}" label --overwrite "replicaset/$replicaset" "$mark=true"
+  kubectl label "${where[@]}" --overwrite "replicaset/$replicaset" "$mark=true"
   echo "revision $current of $resource is marked as good"
   exit 0
 fi
@@ -143,16 +143,18 @@ TELL
 }
 
 if [ "$kind" = rollout ]; then
+  # A plugin takes no option before its own name.
   if [ "$stable" != "$current" ]; then
     # Takes the traffic away from the canary before anything else happens.
-    "${kubectl[@]}" argo rollouts abort "$name" || failed "the canary can't be aborted"
+    kubectl argo rollouts abort "$name" "${where[@]}" || failed "the canary can't be aborted"
   fi
-  "${kubectl[@]}" argo rollouts undo "$name" --to-revision="$target" || failed "undo is refused"
-  "${kubectl[@]}" argo rollouts status "$name" --timeout "${timeout}s" ||
+  kubectl argo rollouts undo "$name" "${where[@]}" --to-revision="$target" ||
+    failed "undo is refused"
+  kubectl argo rollouts status "$name" "${where[@]}" --timeout "${timeout}s" ||
     failed "it has not ended within $timeout s"
 else
-  "${kubectl[@]}" rollout undo "$resource" --to-revision="$target" || failed "undo is refused"
-  "${kubectl[@]}" rollout status "$resource" --timeout="${timeout}s" ||
+  kubectl rollout undo "$resource" "${where[@]}" --to-revision="$target" || failed "undo is refused"
+  kubectl rollout status "$resource" "${where[@]}" --timeout="${timeout}s" ||
     failed "it has not ended within $timeout s"
 fi
 

@@ -78,7 +78,8 @@ class Attested:
         persons: dict[str, Role] = {}
         for role in dict.fromkeys((*always, *TYPES[kind].approvals)):
             criterion, wanted = f"Approval: {role.replace('_', ' ')}", f"of a {kind}"
-            given = next((each for each in self.evidence.approvals if each.role == role), None)
+            of_role = (each for each in self.evidence.approvals if each.role == role)
+            given = max(of_role, key=when, default=None)
             if given is None:
                 findings.append(self._missing(criterion, wanted, f"approvals with {role}"))
                 continue

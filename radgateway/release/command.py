@@ -145,8 +145,7 @@ def add_to(commands: Any) -> None:
         _ROLLBACK,
     )
     rollback.add_argument("--track", choices=("canary", "stable"), help="only series of this track")
-    rollback.add_argument("--incidents", metavar="URL", help="whose open incidents to ask for")
-    rollback.add_argument("--incidents-token", metavar="REF", help="a key of its, by reference")
+    _incidents(rollback, "whose open incidents to ask for: a SEV-1 is a trigger")
     _prometheus(rollback, "of production")
     _common(rollback)
     rollback.set_defaults(run=run.rollback_check)
@@ -159,6 +158,7 @@ def add_to(commands: Any) -> None:
         _EXIT,
     )
     _evidence(leave)
+    _incidents(leave, "whose review of P1 alerts to ask for (default: that of the evidence)")
     _prometheus(leave, "of staging")
     leave.set_defaults(run=run.exit_criteria)
 
@@ -215,6 +215,15 @@ def _prometheus(parser: argparse.ArgumentParser, whose: str) -> None:
     parser.add_argument("--prometheus", metavar="URL", help=f"the Prometheus {whose}")
     parser.add_argument(
         "--prometheus-token", metavar="REF", help="a bearer token, as env:NAME or file:PATH"
+    )
+
+
+def _incidents(parser: argparse.ArgumentParser, help_: str) -> None:
+    parser.add_argument("--incidents", metavar="URL", help=f"the incident app, {help_}")
+    parser.add_argument(
+        "--incidents-token",
+        metavar="REF",
+        help="a key of its, as env:NAME or file:PATH",
     )
 
 

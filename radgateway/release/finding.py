@@ -16,6 +16,7 @@ GO: Final = 0
 NO_GO: Final = 1
 UNKNOWN: Final = 2
 """Exit codes; the last one also for arguments and files that can't be used."""
+_LARGEST: Final = Decimal(10) ** 15
 
 
 class Unmeasured(NamedTuple):
@@ -141,19 +142,24 @@ def unmeasurable(criterion: str, threshold: str, why: str) -> Finding:
 
 def ratio(value: Decimal) -> str:
     """A share in percent, to three digits after the point."""
-    return f"{number((value * 100).quantize(Decimal('0.001')))} %"
+    return f"{_rounded(value * 100, '0.001')} %"
 
 
 def milliseconds(value: Decimal) -> str:
     """Seconds as people compare them."""
-    return f"{number((value * 1000).quantize(Decimal('0.1')))} ms"
+    return f"{_rounded(value * 1000, '0.1')} ms"
 
 
 def hours(value: Decimal) -> str:
     """Hours, to a tenth."""
-    return f"{number(value.quantize(Decimal('0.1')))} h"
+    return f"{_rounded(value, '0.1')} h"
 
 
 def count(value: Decimal) -> str:
     """A number of things."""
-    return number(value)
+    return _rounded(value, "1")
+
+
+def _rounded(value: Decimal, to: str) -> str:
+    # Beyond what digits can hold, as an infinite quantile is, there is nothing to round.
+    return number(value.quantize(Decimal(to))) if abs(value) < _LARGEST else str(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -21,22 +20,18 @@ TIMEOUT_S: Final = 15.0
 MAX_BYTES: Final = 1_048_576
 """Of an answer: one series of a month in steps of five minutes has a quarter of it."""
 
+NOTHING: Final = "no data, or too few requests"
+_STRANGE: Final = "it answers in no form that Prometheus has"
+
 
 class Unanswered(Exception):
     """A server did not tell; the message says why."""
 
 
-def fetch(
-    client: httpx.Client,
-    url: str,
-    query: dict[str, str],
-    clock: Callable[[], float] = time.monotonic,
-) -> tuple[int, Any]:
-    """The status and the JSON of an answer. Raises `Unanswered`.
-
-    The client's timeouts are each of one read; `clock` bounds them together.
-    """
-    end = clock() + TIMEOUT_S
+def fetch(client: httpx.Client, url: str, query: dict[str, str]) -> tuple[int, Any]:
+    """The status and the JSON of an answer. Raises `Unanswered`."""
+    # The client's timeouts are each of one read only.
+    end = time.monotonic() + TIMEOUT_S
     body = b""
     try:
         with client.stream("GET", url, params=query) as answer:
@@ -44,13 +39,13 @@ def fetch(
                 body += part
                 if len(body) > MAX_BYTES:
                     raise Unanswered(f"the answer is larger than {MAX_BYTES} bytes")
-                if clock() > end:
+                if time.monotonic() > end:
                     raise Unanswered(f"no whole answer within {TIMEOUT_S:g} s")
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         raise Unanswered(f"no answer: {str(error) or type(error).__name__}") from None
     try:
         return answer.status_code, json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unanswered(f"it answers {answer.status_code} without JSON") from None
 
 
@@ -60,11 +55,10 @@ class Prometheus:
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
 
-    def values(self, expression: str, at: float | None = None) -> list[float]:
-        """The values of all series of an instant query; NaN is one. Raises `Unanswered`."""
-        query = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
+    def values(self, expression: str) -> list[float]:
+        """The values of all series that an expression has now; NaN is one. Raises `Unanswered`."""
         try:
-            return [float(text) for text in self._instant(query)]
+            return [float(text) for text in self._instant({"query": expression})]
         except ValueError:
             raise Unanswered(_STRANGE) from None
 
@@ -79,9 +73,10 @@ class Prometheus:
         return _number(texts[0]) if len(texts) == 1 else Unmeasured(f"{len(texts)} series, not one")
 
     def row(self, expression: str, end: float, step_s: int, steps: int) -> list[Reading]:
-        """The number at each of so many moments, the last at `end`."""
-        start = end - step_s * (steps - 1)
-        query = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}"}
+        """The number at each of so many moments, the last in the second of `end`."""
+        last = int(end)
+        moments = range(last - step_s * (steps - 1), last + 1, step_s)
+        query = {"query": expression, "start": str(moments[0]), "end": str(last)}
         try:
             series = self._result("query_range", {**query, "step": str(step_s)}, "matrix")
             if len(series) > 1:
@@ -91,7 +86,6 @@ class Prometheus:
             return [Unmeasured(str(error))] * steps
         except (LookupError, TypeError, ValueError):
             return [Unmeasured(_STRANGE)] * steps
-        moments = (round(start + step_s * step) for step in range(steps))
         return [_number(points[at]) if at in points else Unmeasured(NOTHING) for at in moments]
 
     def _instant(self, query: dict[str, str]) -> list[str]:
@@ -114,10 +108,6 @@ class Prometheus:
             return data["result"]
         except (LookupError, TypeError, AttributeError):
             raise Unanswered(_STRANGE) from None
-
-
-NOTHING: Final = "no data, or too few requests"
-_STRANGE: Final = "it answers in no form that Prometheus has"
 
 
 def _number(text: Any) -> Reading:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import httpx
+
     from radgateway.release.attested import Attested
     from radgateway.release.finding import Judgement, Reading
     from radgateway.release.measures import Row
@@ -70,28 +72,27 @@ def go_no_go(options: Options) -> Judgement:
 def exit_criteria(options: Options) -> Judgement:
     """`exit-criteria`."""
     from radgateway.release import exit_criteria as leaving  # noqa: PLC0415
+    from radgateway.release.incidents import p1_tally  # noqa: PLC0415
 
     said = _attested(options)
-    return leaving.judge(said, _rows(options, leaving.queries(said.thresholds), said.now))
+    figures = _rows(options, leaving.queries(said.thresholds), said.now)
+    with _incidents(options) as asked:
+        days = said.thresholds.exit.availability_days
+        return leaving.judge(said, figures, None if asked is None else p1_tally(asked, days))
 
 
 @_answer
 def rollback_check(options: Options) -> Judgement:
     """`rollback-check`."""
     from radgateway.release import rollback  # noqa: PLC0415
-    from radgateway.release.connection import client  # noqa: PLC0415
     from radgateway.release.incidents import open_incidents  # noqa: PLC0415
     from radgateway.release.measures import of_job, of_track  # noqa: PLC0415
 
     job = _thresholds(options).job
     tracks = of_job(job) if options.track is None else of_track(job, options.track)
     figures = _rows(options, rollback.queries(tracks), _now(options))
-    if options.incidents is None:
-        if options.incidents_token is not None:
-            raise ValueError("--incidents-token is for a server to ask: give --incidents")
-        return rollback.judge(figures, None)
-    with client("--incidents", options.incidents, options.incidents_token, os.environ) as asked:
-        return rollback.judge(figures, open_incidents(asked))
+    with _incidents(options) as asked:
+        return rollback.judge(figures, None if asked is None else open_incidents(asked))
 
 
 @_answer
@@ -212,6 +213,19 @@ def _prometheus(options: Options) -> Iterator[Prometheus | None]:
         yield Prometheus(made)
 
 
+@contextlib.contextmanager
+def _incidents(options: Options) -> Iterator[httpx.Client | None]:
+    from radgateway.release.connection import client  # noqa: PLC0415
+
+    if options.incidents is None:
+        yield None
+        return
+    with client("--incidents", options.incidents, options.incidents_token, os.environ) as made:
+        yield made
+
+
 def _progress(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    from radgateway.release.show import plain  # noqa: PLC0415
+
+    sys.stderr.write(plain(line) + "\n")
     sys.stderr.flush()

@@ -12,7 +12,7 @@ _HEAD = ("Criterion", "Threshold", "Measured", "Verdict", "Why")
 
 def as_text(judgement: Judgement) -> str:
     """The table of the findings, then the decision."""
-    rows = tuple(tuple(map(_line, finding)) for finding in judgement.findings)
+    rows = tuple(tuple(map(plain, finding)) for finding in judgement.findings)
     parts = [Table(judgement.question, _HEAD, rows).as_text(), "", judgement.decision]
     if advice := judgement.advice[judgement.exit_code]:
         parts.append(advice)
@@ -31,6 +31,6 @@ def as_json(judgement: Judgement) -> str:
     return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
 
 
-def _line(text: str) -> str:
+def plain(text: str) -> str:
     """In one line, and without what a terminal would obey: some of it is from elsewhere."""
     return "".join(c if c.isprintable() else " " for c in text)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from radgateway.release.attested import CRITERIA, Attested
 from radgateway.release.evidence import Approval, Attestation, Drill, Evidence, P1Review, Scan
+from radgateway.release.evidence_form import FORM
 from radgateway.release.thresholds import Thresholds
 
 NOW = datetime(2026, 11, 11, 12, 0, tzinfo=UTC)
@@ -46,3 +48,9 @@ def attested(thresholds: Thresholds | None = None, **changes: Any) -> Attested:
         **given,
     )
     return Attested(replace(whole, **changes), thresholds or Thresholds(), NOW)
+
+
+def filled_in() -> str:
+    """The form with every entry's comment taken away."""
+    entry = re.compile(r"^# ((?:  - )?\{?[a-z_0-9]+:.*|  - \{.*)$", re.MULTILINE)
+    return entry.sub(r"\1", FORM)

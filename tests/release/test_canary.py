@@ -295,7 +295,7 @@ class Scripted(Prometheus):
         self._time = time
         self._answer = answer
 
-    def values(self, expression: str, at: float | None = None) -> list[float]:
+    def values(self, expression: str) -> list[float]:
         self.asked.append(self._time.now - 100)
         return list(self._answer(self.asked[-1]))
 

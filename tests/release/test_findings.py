@@ -16,7 +16,9 @@ from radgateway.release.finding import (
     Limit,
     Unmeasured,
     Verdict,
+    count,
     every,
+    hours,
     judged,
     milliseconds,
     ratio,
@@ -75,9 +77,14 @@ def test_the_decision_is_said_in_words(verdicts: list[Verdict], decision: str) -
 def test_a_limit_is_exact_at_its_edge(comparison: str, figure: str, verdict: str) -> None:
     """Under 0.5 % is under it: the arithmetic is decimal."""
     limit = Limit(comparison, Decimal("0.005"), ratio)  # type: ignore[arg-type]
-    if figure == "Infinity":
-        limit = Limit("<", Decimal("0.005"), str)
     assert judged("criterion", Decimal(figure), limit).verdict == verdict
+
+
+@given(st.decimals(allow_nan=False))
+def test_any_figure_can_be_shown(figure: Decimal) -> None:
+    """An infinite quantile and a number without end are figures, too."""
+    for unit in (count, hours, milliseconds, ratio):
+        assert len(unit(figure)) < 60
 
 
 def test_what_is_not_known_says_why() -> None:

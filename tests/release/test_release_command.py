@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from release.release_evidence import attested
+from release.release_evidence import attested, filled_in
 from release.release_servers import matrix, replying, serving, vector
 
 from radgateway.cli import main
@@ -30,12 +29,6 @@ COMMANDS = (
 )
 AT = "2026-11-25T10:00:00Z"
 """When the form's examples are fresh."""
-
-
-def filled_in() -> str:
-    """The form with every entry's comment taken away."""
-    entry = re.compile(r"^# ((?:  - )?\{?[a-z_0-9]+:.*|  - \{.*)$", re.MULTILINE)
-    return entry.sub(r"\1", FORM)
 
 
 @pytest.fixture
@@ -233,6 +226,10 @@ def test_a_canary_says_how_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture
     with serving(replying(vector())) as url:
         assert main([*command, "--prometheus", url]) == 2
     assert "no result[0]" in capsys.readouterr().out
+    with serving(replying({"status": "error", "error": "\x1b[2J"}, 400)) as url:
+        assert main([*command, "--prometheus", url]) == 2
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from release.release_evidence import APPROVALS, AT, NOW, SAID, attestation, atte
 from radgateway.release import exit_criteria, gate, go_no_go, rollback
 from radgateway.release.evidence import Approval, Drill, P1Review, Scan
 from radgateway.release.finding import Finding, Judgement, Reading, Unmeasured
-from radgateway.release.incidents import Incident
+from radgateway.release.incidents import Incident, P1Tally
 from radgateway.release.thresholds import Thresholds
 from radgateway.release.types import TYPES, Type
 from radgateway.slo.triggers import TRIGGERS, Tracks
@@ -154,6 +154,14 @@ def test_one_person_is_not_two() -> None:
     assert "approved as release manager already" in named(judgement, "Approval: sre lead").why
 
 
+def test_the_latest_approval_counts() -> None:
+    """One that was given again after the first had grown too old."""
+    old = tuple(replace(each, at="2026-10-01") for each in APPROVALS)
+    way = ("staging", "production")
+    assert gate.judge(*way, attested(approvals=old), SERVED).exit_code == 2
+    assert gate.judge(*way, attested(approvals=(*old, *APPROVALS)), SERVED).exit_code == 0
+
+
 def test_a_hotfix_needs_no_window_but_a_reason() -> None:
     """At night in a freeze; and without a reason it is no hotfix."""
     night = datetime(2026, 12, 31, 23, tzinfo=UTC)
@@ -276,6 +284,22 @@ def test_one_bad_step_keeps_it_in_alpha(name: str) -> None:
 def test_alerts_have_to_be_worth_waking_for(review: P1Review | None, code: int) -> None:
     """Under 5 % of them for nothing. That none has fired yet is no proof."""
     assert exit_criteria.judge(attested(p1_review=review), well()).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("tally", "code"),
+    [
+        (P1Tally(100, 4, 0), 0),
+        (P1Tally(100, 5, 0), 1),
+        (P1Tally(100, 5, 90), 1),
+        (P1Tally(100, 4, 1), 2),
+        (P1Tally(0, 0, 0), 2),
+        (GAP, 2),
+    ],
+)
+def test_the_incident_app_knows_better_than_the_evidence(tally: Any, code: int) -> None:
+    """Where it was asked. As long as one incident is not marked the ratio can't be good yet."""
+    assert exit_criteria.judge(attested(), well(), tally).exit_code == code
 
 
 @pytest.mark.parametrize("entry", ["scan", "penetration_test", "on_call_rotation", "runbooks"])

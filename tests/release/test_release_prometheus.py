@@ -18,7 +18,7 @@ from slo.server_process import free_address
 from radgateway.release import prometheus
 from radgateway.release.connection import client
 from radgateway.release.finding import Unmeasured
-from radgateway.release.incidents import Incident, open_incidents
+from radgateway.release.incidents import Incident, P1Tally, open_incidents, p1_tally
 from radgateway.release.prometheus import MAX_BYTES, Prometheus, Unanswered
 
 
@@ -83,6 +83,7 @@ def breaks_off(handler: BaseHTTPRequestHandler, path: str, query: dict[str, str]
         ),
         (replying(vector("many")), "no form that Prometheus has"),
         (lambda handler, path, query: reply(handler, 502, b"<html>"), "it answers 502 without"),
+        (lambda handler, path, query: reply(handler, 200, b"[" * 10_000), "it answers 200 without"),
         (floods, "larger than"),
         (breaks_off, "no answer"),
     ],
@@ -124,12 +125,12 @@ def test_a_row_has_a_reading_for_each_moment() -> None:
         replying(matrix((820, "0.1"), (940, "NaN"), (1000, "0.3")))(handler, path, query)
 
     with asked(answer) as one:
-        row = one.row("up", 1000.0, 60, 4)
+        row = one.row("up", 1000.7, 60, 4)
     assert seen == {
         "path": "/api/v1/query_range",
         "query": "up",
-        "start": "820.000",
-        "end": "1000.000",
+        "start": "820",
+        "end": "1000",
         "step": "60",
     }
     assert row[0] == Decimal("0.1")
@@ -203,21 +204,67 @@ def test_open_incidents_are_asked_for() -> None:
     assert seen == [("/v0/incidents", {"open": "true"})]
 
 
+STRANGE = "in no form that this version knows"
+
+
 @pytest.mark.parametrize(
     ("payload", "status", "why"),
     [
         ({"error": {}}, 401, "answers 401"),
-        ([], 200, "without a list in data"),
-        ({"data": {}}, 200, "without a list in data"),
-        ({"data": [{"severity": "sev1"}]}, 200, "no severity"),
-        ({"data": ["SEV-1"]}, 200, "no severity"),
+        ([], 200, STRANGE),
+        ({"data": None}, 200, STRANGE),
+        ({"data": [{"severity": "sev1"}]}, 200, STRANGE),
+        ({"data": [{"severity": 1}]}, 200, STRANGE),
+        ({"data": ["SEV-1"]}, 200, STRANGE),
+        ({"data": [{"severity": "SEV-2"}], "nextCursor": "INC-1"}, 200, "more incidents are open"),
     ],
 )
 def test_incidents_that_can_not_be_read_are_no_peace(payload: Any, status: int, why: str) -> None:
-    """One that is not understood may be the one."""
+    """One that is not understood, or on the next page, may be the one."""
     found = incidents(payload, status)
     assert isinstance(found, Unmeasured)
     assert why in found.why
+
+
+def test_a_sev_1_on_the_first_page_is_enough() -> None:
+    """Whatever comes after it."""
+    page = {"data": [{"severity": "SEV-1", "title": "all down"}], "nextCursor": "INC-1"}
+    assert incidents(page) == [Incident("SEV-1", "all down")]
+
+
+def reviewed(payload: Any) -> Any:
+    with serving(replying(payload)) as url, client("--incidents", url, None, {}) as made:
+        return p1_tally(made, 7)
+
+
+def test_the_review_of_p1_alerts_is_asked_for() -> None:
+    """Of as many days as the criterion looks at."""
+    seen: list[Any] = []
+    p1 = {"name": "P1", "incidents": 40, "falsePositives": 1, "unmarked": 2}
+
+    def answer(handler: BaseHTTPRequestHandler, path: str, query: dict[str, str]) -> None:
+        seen.append((path, query))
+        replying({"priorities": [p1, {**p1, "name": "P2"}]})(handler, path, query)
+
+    with serving(answer) as url, client("--incidents", url, None, {}) as made:
+        assert p1_tally(made, 7) == P1Tally(40, 1, 2)
+    assert seen == [("/v0/incidents/review", {"since": "-7d"})]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"priorities": []},
+        {"priorities": [{"name": "P1"}]},
+        {"priorities": [{"name": "P1", "incidents": 1, "falsePositives": 2, "unmarked": 0}]},
+        {"priorities": [{"name": "P1", "incidents": 1, "falsePositives": -1, "unmarked": 0}]},
+        {"priorities": [{"name": "P1", "incidents": None, "falsePositives": 0, "unmarked": 0}]},
+    ],
+)
+def test_a_review_that_can_not_be_read_is_none(payload: Any) -> None:
+    """And not one without false positives."""
+    assert reviewed(payload) == Unmeasured(f"the incident app answers {STRANGE}")
 
 
 def test_no_incident_is_none() -> None:

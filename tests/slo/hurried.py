@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 FACTOR = 60
 _MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_WAITS = "for|keep_firing_for|interval|group_wait|group_interval|repeat_interval"
+_WAITS = "for|keep_firing_for|interval|initialDelay|group_wait|group_interval|repeat_interval"
 _DURATION = re.compile(rf"(\[|^ *(?:- )?(?:{_WAITS}): )([0-9]+)([smhd])(?=\]|$)", re.MULTILINE)
 
 

@@ -21,6 +21,7 @@ class Prometheus:
     """One that runs."""
 
     def __init__(self, client: httpx.Client) -> None:
+        self.url = str(client.base_url)
         self._client = client
         self.url = str(client.base_url)
 
@@ -50,6 +51,15 @@ def prometheus(
 
     `rules` are files of the pack, `target` and `alertmanager` are hosts and ports.
     """
+    with prometheus_of(folder, f"[{{targets: ['{target}']}}]", rules, alertmanager) as watcher:
+        yield watcher
+
+
+@contextlib.contextmanager
+def prometheus_of(
+    folder: Path, gateways: str, rules: Mapping[str, str], alertmanager: str | None = None
+) -> Iterator[Prometheus]:
+    """The same for several gateways, which are told as `static_configs`."""
     own = free_address()
     managers = (
         "[]" if alertmanager is None else f"[{{static_configs: [{{targets: [{alertmanager}]}}]}}]"
@@ -60,7 +70,7 @@ def prometheus(
         "rule_files: [prometheus/rules/*.yml]\n"
         f"alerting: {{alertmanagers: {managers}}}\n"
         "scrape_configs:\n"
-        f"  - {{job_name: {Settings().job}, static_configs: [{{targets: ['{target}']}}]}}\n"
+        f"  - {{job_name: {Settings().job}, static_configs: {gateways}}}\n"
         f"  - {{job_name: prometheus, static_configs: [{{targets: ['{own}']}}]}}\n"
     )
     written({**rules, "prometheus.yml": config}, folder)

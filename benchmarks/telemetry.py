@@ -25,7 +25,7 @@ import uvloop
 
 from benchmarks import systems
 from benchmarks.layers import request
-from radgateway.assembly.log_lines import request_lines
+from radgateway.assembly.log_lines import RequestLines
 from radgateway.composition import compose
 from radgateway.config import GatewayConfig
 from radgateway.exchange import Exchange, Principal, Usage, exchange_of
@@ -104,7 +104,7 @@ def rows(endpoint: str, nowhere: Any) -> tuple[list[Row], Any]:
     """The states, each with one thing more than the one before, and the tracer provider."""
     config = GatewayConfig(environment="staging")
     writer = LogWriter(nowhere)
-    lines = request_lines(config, Logging(writer, LineFormat("1", "staging"), 20))
+    lines = RequestLines(config, Logging(writer, LineFormat("1", "staging"), 20))
     provider = build_tracer_provider("otlp", endpoint, version="1", environment="staging")
     instruments = Instruments(labels=_LABELS)
     quiet = partial(RequestContextMiddleware)

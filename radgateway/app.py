@@ -7,16 +7,18 @@ otherwise, or take one of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from radgateway.asgi import ASGIApp, Layer
 from radgateway.assembly import access, standing
+from radgateway.assembly.foundation import Foundation
+from radgateway.assembly.generation import Composed, Generation
 from radgateway.assembly.parts import Parts, make_instruments
 from radgateway.composition import compose
-from radgateway.config import GatewayConfig, load_config
+from radgateway.config import GatewayConfig, Source, load_config
+from radgateway.config.load import reader
 from radgateway.config.secrets import secrets_in
 from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
@@ -31,6 +33,8 @@ from radgateway.operations.health import liveness, readiness
 from radgateway.operations.keys_view import keys_view
 from radgateway.operations.management import PREFIX, Management, changes, views
 from radgateway.operations.model_list import model_list
+from radgateway.operations.reload_action import reload_action
+from radgateway.reload.reloader import Loaded, Reloader
 from radgateway.routing.retry_budget import RetryBudget
 from radgateway.routing.router import ProviderRouter
 from radgateway.telemetry.exposition import MetricsEndpoint
@@ -40,7 +44,6 @@ from radgateway.telemetry.redaction import remember
 from radgateway.telemetry.tracing import TracingMiddleware
 from radgateway.usage.recorder import UsageRecorder
 
-Source = GatewayConfig | Mapping[str, Any] | str | Path | None
 OnEnd = Callable[[Exchange], None]
 
 
@@ -51,6 +54,9 @@ def create_gateway(
     on_end: OnEnd | None = None,
     on_start: Sequence[Callable[[], object]] = (),
     stop: Callable[[], object] | None = None,
+    read: Callable[[], GatewayConfig] | None = None,
+    on_reload: Callable[[GatewayConfig], object] | None = None,
+    tell_all: Callable[[], object] | None = None,
 ) -> Gateway:
     """The complete gateway as an ASGI app, from a configuration, a mapping or a file's path.
 
@@ -58,49 +64,83 @@ def create_gateway(
     `uvicorn --factory radgateway.app:create_gateway` works as it is. `on_end` gets the record of
     every request that has ended; `on_start` is called in the event loop that serves. `stop` is
     what the management API's drain calls, in place of draining this gateway and no more.
+
+    `read` reads the configuration again for a reload; by default from where it came.
+    `on_reload` hears of each that is put in force then. `tell_all` is what the management API's
+    reload calls when what it has read is valid, in place of reloading this gateway and no more.
     Raises `ConfigError`.
     """
     if config is None:
         config = os.environ.get("RADGATEWAY_CONFIG") or None
     if not isinstance(config, GatewayConfig):
-        config = load_config(config, os.environ)
+        source, config = config, load_config(config, os.environ)
+        read = read or reader(source, config)
     remember(secrets_in(config))
-    parts = Parts(config, instruments or make_instruments(config))
+    foundation = Foundation(config, instruments or make_instruments(config))
 
-    # The stack, outermost first. Every request passes `outer`, whatever becomes of it.
+    def reloader() -> Reloader:
+        assert gateway.reloader is not None
+        return gateway.reloader
+
+    def make(config: GatewayConfig, loaded: Loaded, before: Generation | None) -> Generation:
+        parts = Parts(config, foundation, before.parts if before is not None else None)
+        change = changes(foundation.drain, stop or foundation.drain.start, parts.statuses)
+        change |= reload_action(reloader, tell_all)
+        return Generation(loaded, parts, _composed(parts, loaded, change, on_end), serve)
+
+    def serve(generation: Generation) -> None:
+        app, paths, below = generation.composed
+        gateway.serve(app, paths=paths, below=below)
+        if on_reload is not None:
+            on_reload(generation.config)
+
+    first = make(config, Loaded(1, time.time(), "start"), None)
+    first.parts.take_over()
+    app, paths, below = first.composed
+    gateway = Gateway(
+        app,
+        paths=paths,
+        below=below,
+        drain=foundation.drain,
+        on_start=[*foundation.starters, first.parts.start, *on_start],
+    )
+    gateway.reloader = Reloader(
+        first, make, read=read, drain=foundation.drain, instruments=foundation.instruments
+    )
+    gateway.closers += [*foundation.watchers, gateway.reloader.aclose, *foundation.closers]
+    return gateway
+
+
+def _composed(
+    parts: Parts, loaded: Loaded, change: dict[str, ASGIApp], on_end: OnEnd | None
+) -> Composed:
+    """The stack, outermost first. Every request passes `outer`, whatever becomes of it."""
+    config, lasting = parts.config, parts.foundation
     outer, inner = _outer(parts, on_end), _inner(parts)
     data_plane = compose(_router(parts), *outer, *inner)
 
     paths: dict[str, ASGIApp] = {
         "/v1/models": compose(model_list(parts.models), *outer),
         "/health": liveness(),
-        "/health/ready": readiness(parts.drain, parts.dependencies),
+        "/health/ready": readiness(lasting.drain, lasting.dependencies),
     }
     if config.telemetry.metrics:
-        paths["/metrics"] = MetricsEndpoint(parts.instruments)
+        paths["/metrics"] = MetricsEndpoint(lasting.instruments)
     below: dict[str, ASGIApp] = {}
     if config.admin_keys:
         admin = _admin(parts, on_end)
-        shown = standing.config_view(config, parts.prices)
-        show = views(shown, parts.usage, parts.statuses, config.slo)
-        change = changes(parts.drain, stop or parts.drain.start, parts.statuses)
+        shown = standing.config_view(config, parts.prices, loaded)
+        show = views(shown, lasting.usage, parts.statuses, config.slo)
         keys = keys_view(access.callers(config), parts.standings)
         described: dict[str, ASGIApp] = {"openapi.json": openapi_endpoint}
         below[PREFIX] = compose(Management(show, described, change, keys), *admin)
         paths[f"{PREFIX}faults"] = compose(FaultsEndpoint(parts.faults), *admin)
-    return Gateway(
-        data_plane,
-        paths=paths,
-        below=below,
-        drain=parts.drain,
-        on_start=[*parts.starters, *on_start],
-        closers=parts.closers,
-    )
+    return Composed(data_plane, paths, below)
 
 
 def _outer(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
     """What every request passes: identity, telemetry, drain, and who asks."""
-    config, faults = parts.config, parts.faults
+    config, faults, lasting = parts.config, parts.faults, parts.foundation
     tracing = config.telemetry.tracing
     layers: list[Layer] = [
         partial(
@@ -109,13 +149,13 @@ def _outer(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
         ),
         partial(
             TracingMiddleware,
-            tracer_provider=parts.tracer_provider,
+            tracer_provider=lasting.tracer_provider,
             sampling_rate=tracing.sampling_rate if tracing.enabled else 0.0,
             providers=standing.genai_providers(config),
-            names=parts.genai_names,
+            names=lasting.genai_names,
         ),
-        partial(MetricsMiddleware, instruments=parts.instruments),
-        partial(DrainGuard, drain=parts.drain),
+        partial(MetricsMiddleware, instruments=lasting.instruments),
+        partial(DrainGuard, drain=lasting.drain),
     ]
     if config.keys or parts.tokens is not None:
         layers.append(
@@ -130,17 +170,15 @@ def _outer(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
 
 def _inner(parts: Parts) -> list[Layer]:
     """What a request for a model passes besides: what it may cost, now and in the end."""
-    config, instruments = parts.config, parts.instruments
+    config, lasting = parts.config, parts.foundation
+    instruments = lasting.instruments
     layers: list[Layer] = [parts.rate_limiter]
-    if config.admission is not None:
+    if config.admission is not None and parts.line is not None:
         layers.append(
             partial(
                 AdmissionQueue,
-                max_concurrency=config.admission.max_concurrency,
-                max_queue=config.admission.max_queue,
-                max_wait_s=config.admission.max_wait_s,
+                max_concurrency=parts.line,
                 shed=parts.shed,
-                on_depth=instruments.queue_depth.inc,
                 on_shed=lambda reason: instruments.load_shed(reason).inc(),
             )
         )
@@ -153,7 +191,7 @@ def _inner(parts: Parts) -> list[Layer]:
             )
         )
     layers += [
-        partial(UsageRecorder, put=parts.usage.put, hold=parts.usage.hold),
+        partial(UsageRecorder, put=lasting.usage.put, hold=lasting.usage.hold),
         partial(
             RetryBudget,
             budget=parts.retry_budget,
@@ -171,12 +209,14 @@ def _router(parts: Parts) -> ProviderRouter:
         max_body_bytes=server.max_body_bytes,
         body_timeout_s=server.body_timeout_s,
         on_attempt=parts.health.observe,
+        latencies=parts.foundation.latencies,
+        lengths=parts.foundation.lengths,
     )
 
 
 def _admin(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
     return [
         partial(RequestContextMiddleware, on_end=on_end),
-        partial(MetricsMiddleware, instruments=parts.instruments),
+        partial(MetricsMiddleware, instruments=parts.foundation.instruments),
         partial(ApiKeyAuth, keys=access.admin_keys(parts.config), require_admin=True),
     ]

@@ -37,6 +37,7 @@ Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=900
 """
 _SERVE_EPILOG = """\
 SIGTERM ends it gently: readiness turns 503, new requests are refused, those in flight finish.
+SIGHUP reads the configuration again, whole or not at all; requests in flight keep theirs.
 With --workers, each worker holds its own limits and breakers; /metrics shows the sum of all.
 """
 

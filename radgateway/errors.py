@@ -35,6 +35,7 @@ CATALOGUE: dict[str, Kind] = {
     "invalid_json": Kind(400, "invalid", False),
     "missing_model": Kind(400, "invalid", False),
     "invalid_model": Kind(400, "invalid", False),
+    "invalid_config": Kind(400, "invalid", False),
     "dialect_mismatch": Kind(400, "invalid", False),
     "missing_api_key": Kind(401, "authentication", False),
     "invalid_api_key": Kind(401, "authentication", False),
@@ -47,6 +48,7 @@ CATALOGUE: dict[str, Kind] = {
     "unknown_path": Kind(404, "not_found", False),
     "unknown_incident": Kind(404, "not_found", False),
     "method_not_allowed": Kind(405, "invalid", False),
+    "needs_restart": Kind(409, "invalid", False),
     "request_timeout": Kind(408, "invalid"),
     "wrong_state": Kind(409, "invalid", False),
     "body_too_large": Kind(413, "too_large", False),
@@ -76,6 +78,7 @@ CATALOGUE: dict[str, Kind] = {
     "idle_timeout": Kind(504, "timeout"),
     "total_timeout": Kind(504, "timeout"),
     # what we did
+    "reload_failed": Kind(500, "internal"),
     "internal_error": Kind(500, "internal"),
 }
 

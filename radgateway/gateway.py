@@ -6,14 +6,43 @@ lifespan it starts with the first request. Where the host has a lifespan, `lifes
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from radgateway.asgi import ASGIApp, Receive, Scope, Send, decline, route_path
+from radgateway.config.load import Source, load_config
+from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.drain import Drain, closing
+from radgateway.reload.refusals import ReloadFailed
+
+if TYPE_CHECKING:
+    from radgateway.config.changes import Diff
+    from radgateway.reload.reloader import Reloader
 
 Closer = Callable[[], Awaitable[object]]
+
+
+class Served:
+    """The apps of one generation, by path."""
+
+    __slots__ = ("_prefixes", "app", "below", "paths")
+
+    def __init__(
+        self, app: ASGIApp, paths: Mapping[str, ASGIApp], below: Mapping[str, ASGIApp]
+    ) -> None:
+        self.app = app
+        self.paths = dict(paths)
+        self.below = dict(below)
+        self._prefixes = tuple(self.below)
+
+    def beside(self, path: str) -> ASGIApp | None:
+        """The app beside the data plane that serves a path, or None."""
+        app = self.paths.get(path)
+        if app is None and path.startswith(self._prefixes):
+            return next(self.below[prefix] for prefix in self._prefixes if path.startswith(prefix))
+        return app
 
 
 class Gateway:
@@ -34,11 +63,11 @@ class Gateway:
         on_start: Sequence[Callable[[], object]] = (),
         closers: Sequence[Closer] = (),
     ) -> None:
-        self.app = app
         self.drain = drain
-        self._paths = dict(paths)
-        self._below = dict(below or {})
-        self._prefixes = tuple(self._below)
+        self.reloader: Reloader | None = None
+        """Who puts another configuration in force; None for a gateway that was put together by
+        hand."""
+        self.served = Served(app, paths, below or {})
         self._on_start = tuple(on_start)
         self.closers = list(closers)
         self._started = False
@@ -48,9 +77,10 @@ class Gateway:
         if scope["type"] == "http":
             if not self._started:
                 self.start()
-            app = self._beside(route_path(scope))
+            served = self.served
+            app = served.beside(route_path(scope))
             if app is None:
-                app = self.app
+                app = served.app
             elif self.drain.leaving:
                 send = closing(scope, send)
             await app(scope, receive, send)
@@ -59,12 +89,36 @@ class Gateway:
         else:
             await decline(scope, receive, send)
 
-    def _beside(self, path: str) -> ASGIApp | None:
-        """The app beside the data plane that serves a path, or None."""
-        app = self._paths.get(path)
-        if app is None and path.startswith(self._prefixes):
-            return next(self._below[prefix] for prefix in self._prefixes if path.startswith(prefix))
-        return app
+    @property
+    def app(self) -> ASGIApp:
+        """The composed data plane."""
+        return self.served.app
+
+    def serve(
+        self,
+        app: ASGIApp,
+        *,
+        paths: Mapping[str, ASGIApp],
+        below: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
+        """Serve these from the next request on. Those under way end where they began."""
+        self.served = Served(app, paths, below or {})
+
+    async def reload(self, config: Source = None) -> Diff:
+        """Put another configuration in force: a finished one, a mapping or a file's path.
+
+        Without one, what this gateway was made from is read again. Gives what has changed. Raises
+        `ConfigError` for what is not valid, `NeedsRestart` for what a running process can't
+        follow, and `ReloadFailed` where it could not be done; nothing has changed then.
+        """
+        if self.reloader is None:
+            raise ReloadFailed("this gateway was not made from a configuration")
+        self.start()
+        if config is None:
+            return await self.reloader.reload("host")
+        if not isinstance(config, GatewayConfig):
+            config = await asyncio.to_thread(load_config, config)
+        return await self.reloader.apply(config, "host")
 
     def start(self) -> None:
         """Begin what runs beside the requests, once. The first one calls it where nobody did."""

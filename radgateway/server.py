@@ -18,17 +18,28 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from radgateway.config import GatewayConfig, load_config
+from radgateway.config import ConfigError, GatewayConfig, load_config
+from radgateway.config.load import reader
 from radgateway.gateway import Gateway
+from radgateway.reload.refusals import NeedsRestart, ReloadFailed
+from radgateway.reload.signal import NUMBER as RELOAD_SIGNAL
+from radgateway.reload.signal import ReloadSignal, hold_back, pass_on
 from radgateway.stop_signals import StopSignals
 from radgateway.telemetry.multiprocess import VARIABLE, share_metrics
+
+if TYPE_CHECKING:
+    from uvicorn.supervisors import Multiprocess
 
 CONFIG_VARIABLE = "RADGATEWAY_CONFIG"
 _KEY_VARIABLE = "RAD_KEY"
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 """nginx's default: a little longer than most balancers keep theirs, so they close first."""
+_PARENT_VARIABLE = "_RADGATEWAY_PARENT"
+"""Whose worker a process is, so that none takes another server's parent for ours."""
+_RELOADS_WAITING_MAX = 2
 _SAME_SIGNAL_S = 2.0
 """Seconds in which signals are one: a terminal and systemd tell all processes of a group, and the
 parent of workers tells them once more."""
@@ -42,22 +53,27 @@ def build() -> Gateway:
     """
     # Imported here, after the workers' metrics directory is set: prometheus_client looks once.
     from radgateway.app import create_gateway  # noqa: PLC0415
-    from radgateway.assembly.log_lines import configured_logging, request_lines  # noqa: PLC0415
+    from radgateway.assembly.log_lines import RequestLines, configured_logging  # noqa: PLC0415
     from radgateway.assembly.parts import make_instruments  # noqa: PLC0415
 
     def stop() -> None:
         gateway.drain.start()  # some parents stop their workers without a signal
         stop_process()
 
-    config = load_config(os.environ.get(CONFIG_VARIABLE) or None, os.environ)
+    source = os.environ.get(CONFIG_VARIABLE) or None
+    config = load_config(source, os.environ)
     instruments = make_instruments(config)
     logs = configured_logging(config, instruments)
+    lines = RequestLines(config, logs)
     gateway = create_gateway(
         config,
         instruments=instruments,
-        on_end=request_lines(config, logs),
-        on_start=[lambda: drain_on_signals(gateway)],
+        on_end=lines,
+        on_start=[lambda: drain_on_signals(gateway), lambda: reload_on_signal(gateway)],
         stop=stop,
+        read=reader(source, config),
+        on_reload=lines.configure,
+        tell_all=reload_all_workers if _is_worker_of_ours() else None,
     )
     gateway.closers.append(logs.aclose)
     _tune_interpreter()
@@ -113,6 +129,41 @@ def drain_on_signals(gateway: Gateway) -> None:
         gateway.closers.append(give_back)
 
 
+def reload_on_signal(gateway: Gateway) -> None:
+    """Read the configuration again on SIGHUP; how that went is in the log and in the metrics."""
+    loop = asyncio.get_running_loop()
+    waiting: set[asyncio.Task[object]] = set()
+
+    async def reload() -> None:
+        assert gateway.reloader is not None
+        with contextlib.suppress(ConfigError, NeedsRestart, ReloadFailed):  # said by the audit
+            await gateway.reloader.reload("signal")
+
+    def heard() -> None:
+        # One that waits for the running one reads the newest file; more of them add nothing.
+        if len(waiting) < _RELOADS_WAITING_MAX:
+            task = loop.create_task(reload())
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)
+
+    async def give_back() -> None:
+        signals.give_back()
+
+    signals = ReloadSignal(heard)
+    if signals.take():
+        gateway.closers.insert(0, give_back)
+
+
+def _is_worker_of_ours() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is not None and os.environ.get(_PARENT_VARIABLE) == str(parent.pid)
+
+
+def reload_all_workers() -> None:
+    """Ask the parent of this worker to have all of them reload."""
+    os.kill(os.getppid(), RELOAD_SIGNAL)
+
+
 def stop_process() -> None:
     """Ask whoever runs this process to stop it, and its siblings where it has some: SIGTERM."""
     parent = multiprocessing.parent_process()
@@ -133,6 +184,7 @@ def serve(
 
     from radgateway.one_write import OneWriteProtocol  # noqa: PLC0415
 
+    hold_back()
     with ExitStack() as stack:
         _prepare_environment(config, source, workers, stack)
         settings = uvicorn.Config(
@@ -158,12 +210,25 @@ def serve(
         signal.signal(signal.SIGTERM, lambda number, frame: None)
         with contextlib.suppress(KeyboardInterrupt):
             if workers > 1:
-                Multiprocess(settings, sockets=[bound]).run()
+                os.environ[_PARENT_VARIABLE] = str(os.getpid())
+                _supervise(Multiprocess(settings, sockets=[bound]))
                 return 0
             server = uvicorn.Server(settings)
             server.run(sockets=[bound])
             return 0 if server.started else 3
         return 0
+
+
+def _supervise(workers: Multiprocess) -> None:
+    """Run the workers; SIGHUP is theirs, where uvicorn would replace them one by one."""
+    others = workers.handle_signals
+
+    def handle_signals() -> None:
+        pass_on(process.pid for process in workers.processes)
+        others()
+
+    workers.handle_signals = handle_signals  # type: ignore[method-assign]
+    workers.run()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -55,6 +55,10 @@ class TokenAuth:
         if self._renewal is not None:
             self._renewal.start()
 
+    async def fetched(self, wait_s: float) -> bool:
+        """Begin, and wait so many seconds for keys that can be used; False where none came."""
+        return self._renewal is None or await self._renewal.fetched(wait_s)
+
     async def aclose(self) -> None:
         """Stop, and close what keys are fetched with."""
         if self._renewal is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from radgateway.assembly.providers import upstream_client
+from radgateway.assembly.upstream_clients import upstream_client
 from radgateway.config.schema import GatewayConfig
 from radgateway.exchange import Principal
 from radgateway.inbound.auth import ApiKeys
@@ -33,4 +33,5 @@ def token_auth(config: GatewayConfig) -> TokenAuth | None:
     if config.jwt is None:
         return None
     fetches = config.jwt.jwks_url is not None
-    return TokenAuth(config.jwt, upstream_client(config, config.jwt.ca_file) if fetches else None)
+    client = upstream_client(config.upstream, config.jwt.ca_file) if fetches else None
+    return TokenAuth(config.jwt, client)

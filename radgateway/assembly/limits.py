@@ -13,6 +13,7 @@ from limits.aio.storage import Storage
 from radgateway.asgi import ASGIApp, Clock
 from radgateway.config.schema import GatewayConfig
 from radgateway.inbound.bearer_tokens import NAME_PREFIX
+from radgateway.inbound.limit_accounts import LimitAccounts
 from radgateway.inbound.limit_period import Period
 from radgateway.inbound.limit_plan import LimitBook, Prices
 from radgateway.inbound.limit_seed import BudgetSeed
@@ -75,34 +76,53 @@ def limit_book(config: GatewayConfig, models: ModelTable, *, wall: Clock = time.
     )
 
 
+def limit_accounts(
+    config: GatewayConfig, storage: Storage, state: LimitsState, instruments: Instruments
+) -> LimitAccounts:
+    """Where what callers spend is kept, whatever their limits are."""
+    return LimitAccounts(
+        storage,
+        storage_timeout_s=config.limits.storage_timeout_s,
+        on_storage_change=state.changed,
+        on_lost=instruments.limit_settlements_lost.inc,
+        lease_s=config.limits.lease_s,
+    )
+
+
 def rate_limiter(
-    config: GatewayConfig,
-    models: ModelTable,
-    storage: Storage,
-    state: LimitsState,
-    instruments: Instruments,
+    config: GatewayConfig, models: ModelTable, accounts: LimitAccounts
 ) -> Callable[[ASGIApp], RateLimiter]:
     """The layer that keeps all limits."""
     settings = config.limits
     return partial(
         RateLimiter,
         limits=limit_book(config, models),
-        storage=storage,
-        storage_timeout_s=settings.storage_timeout_s,
+        storage=accounts,
         on_storage_failure=settings.on_storage_failure,
-        on_storage_change=state.changed,
-        on_lost=instruments.limit_settlements_lost.inc,
         replicas=settings.replicas,
-        lease_s=settings.lease_s,
         max_body_bytes=config.server.max_body_bytes,
         body_timeout_s=config.server.body_timeout_s,
     )
 
 
+def budgets(config: GatewayConfig) -> object:
+    """Which budgets there are and whose, to be compared with those of another configuration."""
+    limits = config.limits
+    own = {k.name: k.limit_set.budget if k.limit_set != _NO_LIMITS else "" for k in config.keys}
+    return own, [each and each.budget for each in (limits.per_caller, limits.total)]
+
+
 def budget_seed(
-    config: GatewayConfig, usage: UsageWriter, limiter: Callable[[], RateLimiter | None]
+    config: GatewayConfig,
+    usage: UsageWriter,
+    limiter: Callable[[], RateLimiter],
+    before: RateLimiter | None = None,
 ) -> BudgetSeed | None:
-    """What takes spending before a restart from the ledger; None where none would be lost."""
+    """What takes spending from the ledger that was not counted; None where there is none.
+
+    That is all of it when the process begins, and of budgets that are new beside those of a
+    limiter `before` what had been spent until then.
+    """
     storage = config.storage
     sets = [config.limits.per_caller, config.limits.total, *(key.limit_set for key in config.keys)]
     periods = {each.budget.per for each in sets if each is not None and each.budget is not None}
@@ -118,30 +138,60 @@ def budget_seed(
             return None
         return {each.group[0]: each.cost_usd for each in sums if each.group[0]}
 
-    def spend(name: str, period: Period, nano_usd: int) -> None:
-        made = limiter()
-        if made is not None:
-            made.spend(name, period, nano_usd)
+    uncounted = Uncounted(limiter, before)
+    return BudgetSeed(spent, uncounted.spend, sorted(periods), on_start=uncounted.begin)
 
-    return BudgetSeed(spent, spend, sorted(periods))
+
+class Uncounted:
+    """Takes what the ledger says was spent off those budgets in memory that have not counted it.
+
+    A budget that stood in `before` too has counted, or is being told by whoever was asked then.
+    One that was taken away and has come back knows what it counted the first time.
+    """
+
+    def __init__(self, limiter: Callable[[], RateLimiter], before: RateLimiter | None) -> None:
+        self._limiter = limiter
+        self._before = before
+        self._known: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """From now on what is spent of these budgets is counted where it is spent."""
+        before = self._before
+        self._known = before.accounts.local.budgets_spent() if before is not None else {}
+
+    def spend(self, name: str, period: Period, nano_usd: int) -> None:
+        """Take off what a caller spent in a period."""
+        limiter, before = self._limiter(), self._before
+        counted = {limit.key for limit in before.budgets(name, period)} if before else ()
+        for limit in limiter.budgets(name, period):
+            if limit.key not in counted:
+                known = min(self._known.get(limit.key, 0), nano_usd)
+                self._known[limit.key] = self._known.get(limit.key, 0) - known
+                limiter.accounts.local.spend(limit, nano_usd - known)
 
 
 class LimitsState:
     """Whether the limits' storage answers: one log line a change, a gauge, a word for readiness."""
 
     def __init__(self, policy: str, instruments: Instruments) -> None:
-        self.word = "ok"
-        self._policy = policy
+        self.policy = policy
+        """What is done while it does not; may be changed."""
+        self._available = True
         self._gauge = instruments.limits_storage_available
+
+    @property
+    def word(self) -> str:
+        """The state as `degraded.MODES` has it."""
+        return "ok" if self._available else _WITHOUT_STORE[self.policy]
 
     def changed(self, available: bool, reason: str) -> None:
         """Take note of the storage's going or coming back."""
-        self.word = "ok" if available else _WITHOUT_STORE[self._policy]
+        self._available = available
         self._gauge.set(1 if available else 0)
         if available:
             _log.warning("radgateway.rate_limit.storage_recovered")
         else:
             _log.warning(
                 "radgateway.rate_limit.storage_lost",
-                extra={"reason": reason, "policy": self._policy},
+                extra={"reason": reason, "policy": self.policy},
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from radgateway import __version__
 from radgateway.config.schema import GatewayConfig
 from radgateway.exchange import Exchange
@@ -25,20 +23,30 @@ def configured_logging(config: GatewayConfig, instruments: Instruments) -> Loggi
     )
 
 
-def request_lines(config: GatewayConfig, logs: Logging) -> Callable[[Exchange], None]:
-    """What writes a request's own line, the audit's, and the details its environment shows."""
-    writer, form, level = logs.writer, logs.format, logs.level
-    request = RequestLog(writer, form, level=level).emit
-    audit = AuditLog(writer, form).emit
-    detail = DetailLog(writer, form, detail=_detail(config), level=level)
+class RequestLines:
+    """Writes a request's own line, the audit's, and the details its environment shows."""
 
-    def ended(exchange: Exchange) -> None:
-        if not detail.silent:
-            detail.emit(exchange)
-        request(exchange)
-        audit(exchange)
+    def __init__(self, config: GatewayConfig, logs: Logging) -> None:
+        self._logs = logs
+        self._audit = AuditLog(logs.writer, logs.format).emit
+        self._make(config)
 
-    return ended
+    def __call__(self, exchange: Exchange) -> None:
+        """Write the lines of a request that has ended; never blocks."""
+        if not self._detail.silent:
+            self._detail.emit(exchange)
+        self._request(exchange)
+        self._audit(exchange)
+
+    def configure(self, config: GatewayConfig) -> None:
+        """Log at another configuration's level from now on."""
+        self._logs.set_level(config.telemetry.log_level)
+        self._make(config)
+
+    def _make(self, config: GatewayConfig) -> None:
+        writer, form, level = self._logs.writer, self._logs.format, self._logs.level
+        self._request = RequestLog(writer, form, level=level).emit
+        self._detail = DetailLog(writer, form, detail=_detail(config), level=level)
 
 
 def _detail(config: GatewayConfig) -> Detail:

@@ -1,152 +1,239 @@
-"""Everything one gateway is made of: built once from its configuration, closed in order."""
+"""Everything that one configuration makes of a gateway, on the foundation that outlasts it."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from typing import Protocol
 
 from radgateway import __version__
 from radgateway.asgi import ASGIApp
 from radgateway.assembly import access, limits, prices, providers, standing, usage
+from radgateway.assembly.foundation import Foundation, drain_limits
+from radgateway.assembly.provider_stack import AtSwap, ProviderStacks, same_endpoint
+from radgateway.config.read_files import file_marks
 from radgateway.config.schema import GatewayConfig
-from radgateway.inbound.drain import Drain, DrainLimits
 from radgateway.inbound.limit_ledger import Standing
-from radgateway.inbound.limit_storage import close_storage
+from radgateway.inbound.limit_seed import BudgetSeed
 from radgateway.inbound.load_shed import LoadShed
 from radgateway.inbound.rate_limit import RateLimiter
-from radgateway.operations.degraded import DependencyWatch
+from radgateway.inbound.waiting_line import WaitingLine
 from radgateway.provider.health import HealthBook, ProviderHealth
+from radgateway.reload.refusals import ReloadFailed
+from radgateway.reload.reloader import Leftovers
 from radgateway.routing.retry_budget import TokenBudget
-from radgateway.telemetry.genai_names import (
-    OPT_IN,
-    OPT_IN_VARIABLE,
-    names_asked_for,
-    near_misses,
-)
 from radgateway.telemetry.instruments import Instruments, LabelSets
-from radgateway.telemetry.loop_lag import LoopLagMonitor
-from radgateway.telemetry.trace_export import build_tracer_provider, close_tracer_provider
+from radgateway.token_auth import TokenAuth
 
 _log = logging.getLogger("radgateway.app")
 
+_KEYS_S = 5.0
+"""Seconds that the keys of a new issuer are waited for before a reload is given up."""
+
+
+class Closable(Protocol):
+    """What has an end."""
+
+    async def aclose(self) -> object:
+        """End it."""
+
 
 class Parts:
-    """The parts of one gateway. Nothing runs before `starters` are called."""
+    """The parts of one configuration; those of the one `before` go on where they can.
 
-    def __init__(self, config: GatewayConfig, instruments: Instruments) -> None:
+    Making them changes nothing of what is in force: what is taken over gets its new settings with
+    `take_over`, in the step of the event loop in which the new parts begin to serve.
+    """
+
+    def __init__(
+        self, config: GatewayConfig, foundation: Foundation, before: Parts | None = None
+    ) -> None:
         self.config = config
-        self.instruments = instruments
-        self.drain = _drain(config)
+        self.foundation = foundation
+        self._at_swap: AtSwap = []
+        self.retry_budget: TokenBudget
+        self.stacks: ProviderStacks
+        self.marks = file_marks(config)
+        self.labels = label_sets(config)
         self.prices = prices.price_book(config)
         self.models = providers.model_table(config, self.prices)
-        self.hints = providers.breaker_hints(config)
-        self.providers, self.clients = providers.providers(config, instruments, self.hints)
-        self.faults = providers.fault_switch(config, self.providers, instruments)
-        self.usage = usage.usage_writer(config, instruments)
-        self.health = HealthBook({name: ProviderHealth() for name in config.providers})
-        self.tokens = access.token_auth(config)
-        self.retry_budget = TokenBudget(config.retry_budget)
-        self.shed = _load_shed(config)
-        self.limits = limits.limits_storage(config)
-        self.limits_state = limits.LimitsState(config.limits.on_storage_failure, instruments)
-        self._limiter: RateLimiter | None = None
-        self.budgets = limits.budget_seed(config, self.usage, lambda: self._limiter)
-        self._trace()
-        self._watch()
-
-    def _trace(self) -> None:
-        tracing = self.config.telemetry.tracing
-        self.collector = standing.CollectorState(enabled=tracing.enabled)
-        self.tracer_provider = None
-        # OpenTelemetry's own variable, which its SDKs read too: it is no setting of ours.
-        opt_in = os.environ.get(OPT_IN_VARIABLE, "")
-        self.genai_names = names_asked_for(opt_in)
-        if tracing.enabled:
-            for word in near_misses(opt_in):
-                _log.warning(
-                    "radgateway.tracing.opt_in_unknown", extra={"word": word, "known": OPT_IN}
-                )
-            self.tracer_provider = build_tracer_provider(
-                tracing.exporter,
-                tracing.otlp_endpoint,
-                version=__version__,
-                environment=self.config.environment,
-                on_export=self.collector.exported,
-            )
-
-    def _watch(self) -> None:
-        config, instruments, budget = self.config, self.instruments, self.retry_budget
+        self.stacks = ProviderStacks(
+            config,
+            foundation.instruments,
+            foundation.hints,
+            armable=providers.faults_may_be_armed(config),
+            before=before.stacks if before is not None else None,
+            at_swap=self._at_swap,
+        )
+        self.providers = self.stacks.providers
+        self.faults = providers.fault_switch(config, self.providers, foundation.instruments)
+        self.health = HealthBook(_healths(config, before))
+        self.tokens = self._token_auth(before)
+        self.retry_budget = (
+            before.retry_budget
+            if before is not None and config.retry_budget == before.config.retry_budget
+            else TokenBudget(config.retry_budget)
+        )
+        self.shed = self._load_shed(before)
+        self.line = self._waiting_line(before)
         self.probes = standing.probes(config, self.providers)
         self.statuses = standing.provider_statuses(config, self.providers, self.health, self.probes)
-        checks = standing.checks(self)
-        self.dependencies = DependencyWatch(checks, standing.modes_shown(instruments))
-        sampled: list[Callable[[float], object]] = [
-            lambda lag_s: instruments.retry_budget_balance.set(budget.balance),
-            usage.connections_shown(self.usage, instruments),
-        ]
-        if self.shed is not None:
-            sampled.append(self.shed.observe)
-        self.lag = LoopLagMonitor(instruments, on_sample=sampled)
+        self._limiter: RateLimiter | None = None
+        self._seed: BudgetSeed | None = None
+        self._seeds: list[BudgetSeed] = []
+        self._seed_budgets(before)
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The layer that keeps all limits, once it has been composed."""
+        assert self._limiter is not None
+        return self._limiter
 
     def rate_limiter(self, app: ASGIApp) -> RateLimiter:
-        """The layer that keeps all limits."""
-        made = limits.rate_limiter(
-            self.config, self.models, self.limits, self.limits_state, self.instruments
-        )
+        """Put the layer that keeps all limits around an app."""
+        made = limits.rate_limiter(self.config, self.models, self.foundation.accounts)
         self._limiter = made(app)
         return self._limiter
 
     async def standings(self, name: str) -> Sequence[Standing] | None:
         """Where a caller stands against its limits; None where that can't be known now."""
-        return await self._limiter.standings(name) if self._limiter is not None else None
+        return await self.limiter.standings(name)
+
+    async def prepare(self, before: Parts) -> None:
+        """Have the keys of a new issuer ready. Raises `ReloadFailed` where they can't be had."""
+        tokens = self.tokens
+        if tokens is None or tokens is before.tokens or await tokens.fetched(_KEYS_S):
+            return
+        await tokens.aclose()
+        raise ReloadFailed(
+            f"the issuer's keys could not be had within {_KEYS_S:g} s; see section jwt"
+        )
+
+    def take_over(self) -> None:
+        """Give what goes on its new settings. Does not wait, and can't fail."""
+        config, lasting = self.config, self.foundation
+        instruments, budget = lasting.instruments, self.retry_budget
+        for change in self._at_swap:
+            change()
+        self._at_swap.clear()
+        lasting.drain.limits = drain_limits(config.server)
+        lasting.limits_state.policy = config.limits.on_storage_failure
+        if lasting.accounts.shared is not None:
+            lasting.accounts.shared.timeout_s = config.limits.storage_timeout_s
+        policies = self.stacks.policies
+        providers.join_ejection_groups(config, policies)
+        if lasting.hints is not None:
+            lasting.hints.watch_only(policies)
+        lasting.dependencies.checks = standing.checks(self)
+        sampled: list[Callable[[float], object]] = [
+            lambda lag_s: instruments.retry_budget_balance.set(budget.balance),
+            usage.connections_shown(lasting.usage, instruments),
+        ]
+        if self.shed is not None:
+            sampled.append(self.shed.observe)
+        lasting.lag.on_sample = tuple(sampled)
+
+    def start(self) -> None:
+        """Begin what runs beside the requests, in the event loop that serves them."""
+        if self.tokens is not None:
+            self.tokens.start()
+        self.probes.start()
+        seed, self._seed = self._seed, None
+        if seed is not None:
+            seed.start()
+            self._seeds.append(seed)
 
     @property
-    def starters(self) -> list[Callable[[], object]]:
-        """What has to be started, in the event loop that serves."""
-        runs = (
-            self.lag,
-            self.dependencies,
-            self.probes,
-            self.hints,
-            self.usage,
-            self.budgets,
-            self.tokens,
+    def watches(self) -> list[Closable]:
+        """What ends as soon as other parts serve, where those do not go on with it."""
+        return [self.probes, *self._seeds, *([self.faults] if self.faults is not None else [])]
+
+    @property
+    def resources(self) -> list[Closable]:
+        """What requests use, so that it ends after the last of them."""
+        tokens: list[Closable] = [self.tokens] if self.tokens is not None else []
+        return [*tokens, *self.stacks.clients.values()]
+
+    def give_way(self, after: Parts) -> Leftovers:
+        """End the faults that are armed, and give what does not go on in other parts."""
+        if self.faults is not None:
+            self.faults.end("reloaded")
+        goes_on = {id(each) for each in (*after.watches, *after.resources)}
+        total_s = [each.timeouts.total_s for each in self.config.providers.values()]
+        return Leftovers(
+            [each.aclose for each in self.watches if id(each) not in goes_on],
+            [each.aclose for each in self.resources if id(each) not in goes_on],
+            max((after.config.server.stream_drain_timeout_s, *total_s)),
         )
-        return [each.start for each in runs if each is not None]
 
     @property
     def closers(self) -> list[Callable[[], Awaitable[object]]]:
-        """What has to be closed, in this order: what reports before what it reports to."""
-        runs = (
-            self.lag,
-            self.dependencies,
-            self.probes,
-            self.hints,
-            self.budgets,
-            self.usage,
-            self._limiter,
-            self.faults,
-            self.tokens,
-            *self.clients,
-        )
-        closers: list[Callable[[], Awaitable[object]]] = [
-            each.aclose for each in runs if each is not None
-        ]
-        # The limiter settles what it holds before its storage goes.
-        closers.append(partial(close_storage, self.limits))
-        if self.tracer_provider is not None:
-            closers.append(partial(close_tracer_provider, self.tracer_provider))
-        return closers
+        """How all of it ends, in order."""
+        return [each.aclose for each in (*self.watches, *self.resources)]
+
+    def _seed_budgets(self, before: Parts | None) -> None:
+        """Ask the ledger for what was spent of budgets that were not counted until now."""
+        limiter = None
+        if before is not None:
+            self._seeds = [seed for seed in before._seeds if not seed.done]
+            if limits.budgets(before.config) == limits.budgets(self.config):
+                return
+            limiter = before.limiter
+        usage_writer = self.foundation.usage
+        self._seed = limits.budget_seed(self.config, usage_writer, lambda: self.limiter, limiter)
+
+    def _token_auth(self, before: Parts | None) -> TokenAuth | None:
+        """Who judges tokens. One whose issuer is the same keeps the issuer's keys."""
+        config = self.config
+        if before is not None:
+            known = before.config
+            same_file = self.marks.get("jwt.ca_file") == before.marks.get("jwt.ca_file")
+            if same_file and (config.jwt, config.upstream) == (known.jwt, known.upstream):
+                return before.tokens
+        return access.token_auth(config)
+
+    def _load_shed(self, before: Parts | None) -> LoadShed | None:
+        """What turns work away while the event loop is late; it says so once a change."""
+        admission = self.config.admission
+        if admission is None or admission.max_lag_s is None:
+            return None
+        shed, max_lag_s = before.shed if before is not None else None, admission.max_lag_s
+        if shed is None:
+            return LoadShed(max_lag_s, on_change=_shedding)
+        going_on = shed
+
+        def change() -> None:
+            going_on.max_lag_s = max_lag_s
+
+        self._at_swap.append(change)
+        return shed
+
+    def _waiting_line(self, before: Parts | None) -> WaitingLine | None:
+        """The places of the whole gateway. One that is not in use now is kept for its places."""
+        admission, line = self.config.admission, before.line if before is not None else None
+        if admission is None:
+            return line
+        bounds = admission.max_concurrency, admission.max_queue, admission.max_wait_s
+        if line is None:
+            return WaitingLine(*bounds, self.foundation.instruments.queue_depth.inc)
+        going_on = line
+        self._at_swap.append(lambda: going_on.resize(*bounds))
+        return line
 
 
 def make_instruments(config: GatewayConfig) -> Instruments:
     """The metrics, with the configured names as the only values that labels may take."""
+    return Instruments(
+        labels=label_sets(config), version=__version__, environment=config.environment
+    )
+
+
+def label_sets(config: GatewayConfig) -> LabelSets:
+    """The configured names: the only values that labels may take."""
     models = {c.model for model in config.models.values() for c in model.candidates}
     names = {name for model in config.models for name in (model, *config.models[model].aliases)}
     known = frozenset(name for name in models | names if "*" not in name)
-    labels = LabelSets(
+    return LabelSets(
         providers=frozenset(config.providers),
         models=known,
         candidates=_pairs(config),
@@ -156,7 +243,6 @@ def make_instruments(config: GatewayConfig) -> Instruments:
             else None
         ),
     )
-    return Instruments(labels=labels, version=__version__, environment=config.environment)
 
 
 def _pairs(config: GatewayConfig) -> frozenset[tuple[str, str]]:
@@ -169,27 +255,18 @@ def _pairs(config: GatewayConfig) -> frozenset[tuple[str, str]]:
     return frozenset(pair for pair in pairs if "*" not in pair[1])
 
 
-def _load_shed(config: GatewayConfig) -> LoadShed | None:
-    """What turns work away while the event loop is late; it says so once a change."""
-    if config.admission is None or config.admission.max_lag_s is None:
-        return None
+def _healths(config: GatewayConfig, before: Parts | None) -> dict[str, ProviderHealth]:
+    """What is known of each provider; of one that is elsewhere now, nothing."""
+    found = {name: ProviderHealth() for name in config.providers}
+    if before is not None:
+        found |= {
+            name: known
+            for name, known in before.health.providers.items()
+            if name in found
+            and same_endpoint(before.config.providers[name], config.providers[name])
+        }
+    return found
 
-    def changed(level: int) -> None:
-        _log.warning("radgateway.admission.shedding", extra={"shed_level": level})
 
-    return LoadShed(config.admission.max_lag_s, on_change=changed)
-
-
-def _drain(config: GatewayConfig) -> Drain:
-    """The policy of the end, with a log line for each of its phases."""
-    server = config.server
-
-    def told(phase: str, in_flight: int) -> None:
-        _log.warning("radgateway.drain.%s", phase, extra={"in_flight": in_flight})
-
-    limits = DrainLimits(
-        timeout_s=server.drain_timeout_s,
-        stream_timeout_s=server.stream_drain_timeout_s,
-        delay_s=server.drain_delay_s,
-    )
-    return Drain(limits, told)
+def _shedding(level: int) -> None:
+    _log.warning("radgateway.admission.shedding", extra={"shed_level": level})

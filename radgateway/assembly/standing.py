@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from radgateway.assembly.parts import Parts
 
-from radgateway.assembly.providers import trusting
+from radgateway.assembly.upstream_clients import trusting
 from radgateway.config.schema import GatewayConfig
 from radgateway.operations.degraded import Check, Mode
 from radgateway.operations.providers import ProviderStatus
@@ -23,6 +24,7 @@ from radgateway.provider.probe import (
     by_connection,
     by_request,
 )
+from radgateway.reload.reloader import Loaded
 from radgateway.routing.models import Provider
 from radgateway.telemetry.genai_names import GenAIProvider, provider_of
 from radgateway.telemetry.instruments import Instruments
@@ -44,7 +46,7 @@ class CollectorState:
         return self._state
 
 
-def config_view(config: GatewayConfig, prices: PriceBook) -> dict[str, Any]:
+def config_view(config: GatewayConfig, prices: PriceBook, loaded: Loaded) -> dict[str, Any]:
     """The configuration as the management API shows it: the original's shape, and no secret."""
     return {
         "listenAddr": f"{config.server.host}:{config.server.port}",
@@ -63,6 +65,9 @@ def config_view(config: GatewayConfig, prices: PriceBook) -> dict[str, Any]:
         "prices": {"source": prices.source, "version": prices.version or None},
         "usageStorage": str(config.storage.usage),
         "limitsStorage": str(config.storage.limits),
+        "generation": loaded.generation,
+        "loadedAt": datetime.fromtimestamp(loaded.at, UTC).isoformat().replace("+00:00", "Z"),
+        "loadedBy": loaded.by,
     }
 
 
@@ -113,13 +118,14 @@ def provider_statuses(
 
 def checks(parts: Parts) -> dict[str, Check]:
     """Everything the gateway depends on, and who knows how it is."""
-    usage, limits, hints = parts.usage, parts.limits_state, parts.hints
+    lasting = parts.foundation
+    usage, limits, hints = lasting.usage, lasting.limits_state, lasting.hints
     known: dict[str, Check] = {
         "limits": lambda: limits.word,
         "usage": lambda: "ok" if usage.available else "unavailable",
         # They were read at the start, or there would have been none.
         "secrets": lambda: "ok",
-        "traces": parts.collector,
+        "traces": lasting.collector,
     }
     if usage.journal is not None:
         journal = usage.journal

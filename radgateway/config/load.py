@@ -8,7 +8,7 @@ defaults of the environment's row. All problems are found in one go and raised a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -59,6 +59,16 @@ def load_config(
     given = root.value.get("providers") if isinstance(root.value, dict) else None
     names = given.value if given is not None and isinstance(given.value, dict) else {}
     return _finish(config, environ, report, binder, resolve=resolve, providers=names)
+
+
+def reader(source: Source, config: GatewayConfig) -> Callable[[], GatewayConfig]:
+    """Reads again what `config` came from, with the environment as it is then.
+
+    A key that was made up for it stays the same: nobody could know another one.
+    """
+    made_up = next((key.secret.reveal() for key in config.keys if key.secret.generated), None)
+    kept = {"RAD_KEY": made_up} if made_up is not None else {}
+    return lambda: load_config(source, {**os.environ, **kept})
 
 
 def default_config(environ: Mapping[str, str] | None = None) -> GatewayConfig:

@@ -39,16 +39,17 @@ def priority_of(scope: Scope) -> Priority:
 class AdmissionQueue:
     """Serves at most `max_concurrency` requests at once; up to `max_queue` wait for `max_wait_s`.
 
-    A place is held until the response's last byte. Costs nothing but a count while one is free.
-    Who goes first is `WaitingLine`'s rule. `shed` turns work away while the event loop is late;
-    `on_depth` is told how the number of those that wait changes, 1 or -1, and `on_shed` why each
-    request was turned away.
+    Instead of the three it takes a `WaitingLine`, which several layers may share. A place is held
+    until the response's last byte. Costs nothing but a count while one is free. Who goes first is
+    `WaitingLine`'s rule. `shed` turns work away while the event loop is late; `on_depth` is told
+    how the number of those that wait changes, 1 or -1, and `on_shed` why each request was turned
+    away.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        max_concurrency: int = 1000,
+        max_concurrency: int | WaitingLine = 1000,
         max_queue: int = 1000,
         max_wait_s: float = 5.0,
         *,
@@ -58,7 +59,11 @@ class AdmissionQueue:
         clock: Clock = time.monotonic,
     ) -> None:
         self.app = app
-        self.line = WaitingLine(max_concurrency, max_queue, max_wait_s, on_depth)
+        self.line = (
+            max_concurrency
+            if isinstance(max_concurrency, WaitingLine)
+            else WaitingLine(max_concurrency, max_queue, max_wait_s, on_depth)
+        )
         self._shed = shed
         self._on_shed = on_shed
         self._clock = clock

@@ -80,6 +80,14 @@ class Drain:
         """How many of them are streams, which may take minutes."""
         return sum(exchange.stream for exchange in self._work)
 
+    def present(self) -> frozenset[Exchange]:
+        """The requests that are being served."""
+        return frozenset(self._work)
+
+    def serves_any(self, exchanges: frozenset[Exchange]) -> bool:
+        """Whether any of some requests is still being served."""
+        return not exchanges.isdisjoint(self._work)
+
     def begin(self) -> None:
         """Refuse new work from now on. Calling it again changes nothing."""
         self._leave()

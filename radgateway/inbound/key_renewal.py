@@ -105,6 +105,12 @@ class RenewedKeys:
             self._begin_round()
             self._task = asyncio.get_running_loop().create_task(self._run())
 
+    async def fetched(self, wait_s: float) -> bool:
+        """Begin, and wait so many seconds for the first fetch; False where no good keys came."""
+        self.start()
+        await asyncio.wait([self._round], timeout=wait_s)
+        return self.state == "ok"
+
     async def renewed(self) -> bool:
         """Wait for the fetch that is under way, or for one made at once, for at most `wait_s`.
 

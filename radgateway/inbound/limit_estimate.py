@@ -46,9 +46,13 @@ class Estimate(NamedTuple):
 class Estimator:
     """Estimates requests, and learns from each that was reported. One for a limiter."""
 
-    def __init__(self, prices_of: Callable[[str], Prices] | None = None) -> None:
+    def __init__(
+        self,
+        prices_of: Callable[[str], Prices] | None = None,
+        lengths: Lengths | None = None,
+    ) -> None:
         self._prices_of = prices_of
-        self.lengths = Lengths()
+        self.lengths = lengths if lengths is not None else Lengths()
 
     def estimate(self, model: str, body_bytes: int, max_output: int | None) -> Estimate:
         """What a request of a size will use; `max_output` are the tokens its caller allows."""

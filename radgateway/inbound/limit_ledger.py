@@ -203,6 +203,10 @@ class LocalLedger:
         if limit.period is not None:
             self._periods.at(limit.key, limit.period, self._wall()).current += amount
 
+    def budgets_spent(self) -> dict[str, int]:
+        """What is spent of each budget that is counted here, by its key."""
+        return self._periods.read()
+
     def _account(self, limit: Limit, now: float) -> Counts | None:
         """The windows of a limit; None for one on requests in progress."""
         if limit.kind == CONCURRENCY:

@@ -61,6 +61,10 @@ class PeriodAccounts:
         self._counts.move_to_end(key)
         return counts
 
+    def read(self) -> dict[str, int]:
+        """What each key spent in the period that its account was last looked at in."""
+        return {key: counts.current for key, counts in self._counts.items()}
+
     def correct(self, key: str, index: int, change: int) -> None:
         """Change what was spent in a period once the real figure is known.
 

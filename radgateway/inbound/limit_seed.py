@@ -29,7 +29,8 @@ class BudgetSeed:
     """Asks once, when it is started, and again until there is an answer.
 
     `spend` gets a key's name, the period, and billionths of a dollar, once for each key and period.
-    Requests that begin after the start are counted where they are made, so none is counted twice.
+    Requests that begin after the start are counted where they are made, so none is counted twice;
+    `on_start` is called at that moment.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class BudgetSeed:
         spend: Callable[[str, Period, int], object],
         periods: Iterable[Period],
         *,
+        on_start: Callable[[], object] = lambda: None,
         wall: Clock = time.time,
         retry_s: float = _RETRY_S,
     ) -> None:
+        self._on_start = on_start
         self._spent = spent
         self._spend = spend
         self._periods = tuple(periods)
@@ -48,9 +51,15 @@ class BudgetSeed:
         self._retry_s = retry_s
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def done(self) -> bool:
+        """Whether it has its answer."""
+        return self._task is not None and self._task.done()
+
     def start(self) -> None:
         """Begin, in the event loop that serves; once."""
         if self._task is None:
+            self._on_start()
             self._task = asyncio.get_running_loop().create_task(self._run(self._wall()))
 
     async def aclose(self) -> None:

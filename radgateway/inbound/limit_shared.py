@@ -55,7 +55,8 @@ class SharedLedger:
         clock: Clock = time.monotonic,
     ) -> None:
         self._store = store
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
+        """May be changed while it is in use."""
         self._on_change = on_change
         self._clock = clock
         self._failing = False
@@ -69,9 +70,9 @@ class SharedLedger:
                 return None
             self._retry_at = now + RETRY_STORAGE_S
         try:
-            verdict = await within(self._timeout_s, self._store.take(limits, costs))
+            verdict = await within(self.timeout_s, self._store.take(limits, costs))
         except TimeoutError:
-            self._turn(failing=True, reason=f"no answer in {self._timeout_s:g} s")
+            self._turn(failing=True, reason=f"no answer in {self.timeout_s:g} s")
             return None
         except Exception as error:
             # Each store's client has errors of its own; a limiter must survive all of them.

@@ -23,6 +23,7 @@ from radgateway.body import ClientDisconnected
 from radgateway.dialects.reading import output_limit
 from radgateway.errors import Refusal, answer
 from radgateway.exchange import Exchange, joined
+from radgateway.inbound.limit_accounts import LimitAccounts
 from radgateway.inbound.limit_estimate import (
     Estimate,
     Estimator,
@@ -30,23 +31,11 @@ from radgateway.inbound.limit_estimate import (
     spent_by,
 )
 from radgateway.inbound.limit_headers import refusal_of, told, told_of_one
-from radgateway.inbound.limit_ledger import NOTHING, Hold, LocalLedger, Standing, Verdict
+from radgateway.inbound.limit_ledger import NOTHING, Hold, Standing, Verdict
 from radgateway.inbound.limit_period import Period
-from radgateway.inbound.limit_plan import LimitBook, Plan, Plans
+from radgateway.inbound.limit_plan import Limit, LimitBook, Plan, Plans
 from radgateway.inbound.limit_set import LimitSet
-from radgateway.inbound.limit_shared import (
-    RETRY_STORAGE_S,
-    LibraryStore,
-    OnStorageChange,
-    SharedLedger,
-    store_of,
-)
-from radgateway.inbound.limit_storage import (
-    BoundedMemoryStorage,
-    SlidingWindows,
-    close_storage,
-    storage_of,
-)
+from radgateway.inbound.limit_shared import RETRY_STORAGE_S, OnStorageChange
 from radgateway.intake import read_ask
 from radgateway.usage.estimate import writes_nothing
 
@@ -69,12 +58,14 @@ class RateLimiter:
     principal where one is known, else what `key` finds in the scope; None from `key` lets the
     request through uncounted.
 
-    `storage` is `memory://`, a URI that the `limits` library knows, or one of its async storages.
-    A shared one that does not answer in `storage_timeout_s` seconds lets all requests through, or
-    with `on_storage_failure="closed"` none, or with "local" counts here, each limit divided by the
+    `storage` is `memory://`, a URI that the `limits` library knows, one of its async storages, or
+    the `LimitAccounts` of another limiter, from which this one goes on. A shared one that does not
+    answer in `storage_timeout_s` seconds lets all requests through, or with
+    `on_storage_failure="closed"` none, or with "local" counts here, each limit divided by the
     number of `replicas`. `on_storage_change(available, reason)` is called when that begins and
     when it ends. What a request took there expires after `lease_s` seconds unless it is renewed,
     which it is for as long as it runs. `on_lost` is told of settlements that could not be written.
+    Accounts that are given have these settings already.
     """
 
     def __init__(
@@ -83,7 +74,7 @@ class RateLimiter:
         limits: str | Sequence[str] | LimitSet | LimitBook = (),
         *,
         key: Callable[[Scope], str | None] = client_address,
-        storage: str | Storage = "memory://",
+        storage: str | Storage | LimitAccounts = "memory://",
         storage_timeout_s: float = 0.04,
         on_storage_failure: OnStorageFailure = "open",
         on_storage_change: OnStorageChange | None = None,
@@ -103,25 +94,27 @@ class RateLimiter:
             raise ValueError(f"replicas must be at least 1, not {replicas}")
         self.app = app
         book = _book_of(limits)
-        self._estimator = Estimator(book.prices_of)
         self._key = key
         self._on_failure = on_storage_failure
         self._replicas = replicas
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
-        self.storage = storage_of(storage) if isinstance(storage, str) else storage
-        self._owns_storage = isinstance(storage, str)
-        self._shared: SharedLedger | None = None
-        only_requests = False
-        if isinstance(self.storage, BoundedMemoryStorage):
-            windows = self.storage.windows
-        else:
-            windows = SlidingWindows(clock=clock)
-            store = store_of(self.storage, lease_s=lease_s, on_lost=on_lost)
-            only_requests = isinstance(store, LibraryStore)
-            self._shared = SharedLedger(store, storage_timeout_s, on_storage_change, clock)
-        self._local = LocalLedger(windows)
-        self._plans = Plans(book, only_requests=only_requests)
+        self._given = isinstance(storage, LimitAccounts)
+        self.accounts = (
+            storage
+            if isinstance(storage, LimitAccounts)
+            else LimitAccounts(
+                storage,
+                storage_timeout_s=storage_timeout_s,
+                on_storage_change=on_storage_change,
+                on_lost=on_lost,
+                lease_s=lease_s,
+                clock=clock,
+            )
+        )
+        self._shared, self._local = self.accounts.shared, self.accounts.local
+        self._estimator = Estimator(book.prices_of, self.accounts.lengths)
+        self._plans = Plans(book, only_requests=self.accounts.only_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -165,18 +158,14 @@ class RateLimiter:
             return await self._shared.look(limits)
         return self._local.look(limits)
 
-    def spend(self, name: str, period: Period, nano_usd: int) -> None:
-        """Take off a caller's budgets in memory what was spent before this process began."""
-        for limit in self._plans.of(name).limits:
-            if limit.period == period:
-                self._local.spend(limit, nano_usd)
+    def budgets(self, name: str, period: Period) -> Sequence[Limit]:
+        """The budgets of a period that a caller's requests are counted against."""
+        return [limit for limit in self._plans.of(name).limits if limit.period == period]
 
     async def aclose(self) -> None:
-        """Settle what has ended, and close the connections of a storage made here."""
-        if self._shared is not None:
-            await self._shared.aclose()
-        if self._owns_storage:
-            await close_storage(self.storage)
+        """Settle what has ended, and close what was made here. Accounts it was given stay."""
+        if not self._given:
+            await self.accounts.aclose()
 
     async def _limited(self, request: _Request, name: str) -> None:
         """Serve a request of any limits at all."""

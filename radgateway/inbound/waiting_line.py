@@ -82,12 +82,7 @@ class WaitingLine:
         max_wait_s: float,
         on_depth: Callable[[int], object] | None = None,
     ) -> None:
-        if max_concurrency < 1:
-            raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
-        if max_queue < 0:
-            raise ValueError(f"max_queue must be 0 or more, not {max_queue}")
-        if max_wait_s <= 0:
-            raise ValueError(f"max_wait_s must be over 0, not {max_wait_s}")
+        _check(max_concurrency, max_queue, max_wait_s)
         self.max_concurrency = max_concurrency
         self.max_queue = max_queue
         self.max_wait_s = max_wait_s
@@ -100,6 +95,20 @@ class WaitingLine:
         self._joined = 0
         self._handed = 0
         self._pace = _Pace()
+
+    def resize(self, max_concurrency: int, max_queue: int, max_wait_s: float) -> None:
+        """Other bounds from now on.
+
+        Who has a place keeps it and who waits stays in line, by the bounds it came under; new
+        places go to those that wait.
+        """
+        _check(max_concurrency, max_queue, max_wait_s)
+        self.max_concurrency = max_concurrency
+        self.max_queue = max_queue
+        self.max_wait_s = max_wait_s
+        while self.depth and self.in_use < max_concurrency:
+            self.in_use += 1
+            self.leave()
 
     def try_enter(self) -> bool:
         """Take a free place; False where there is none."""
@@ -162,7 +171,7 @@ class WaitingLine:
 
     def leave(self) -> None:
         """Give a place up, to the next in line if anybody waits."""
-        if self.depth:
+        if self.depth and self.in_use <= self.max_concurrency:
             now = asyncio.get_running_loop().time()
             while self.depth:
                 turn = self._next()
@@ -215,6 +224,15 @@ class WaitingLine:
             self._pace.end()
         turn.settle(entry)
         self._on_depth(-1)
+
+
+def _check(max_concurrency: int, max_queue: int, max_wait_s: float) -> None:
+    if max_concurrency < 1:
+        raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
+    if max_queue < 0:
+        raise ValueError(f"max_queue must be 0 or more, not {max_queue}")
+    if max_wait_s <= 0:
+        raise ValueError(f"max_wait_s must be over 0, not {max_wait_s}")
 
 
 def _number(turn: Turn) -> int:

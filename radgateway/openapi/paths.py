@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from radgateway.errors import CATALOGUE
@@ -148,7 +148,13 @@ def _parameter(name: str) -> dict[str, Any]:
 
 
 def _ordered(
-    name: str, summary: str, form: str, status: int, answer: dict[str, Any], *codes: str
+    name: str,
+    summary: str,
+    form: str,
+    status: int,
+    answer: dict[str, Any],
+    *codes: str,
+    beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     return {
         "operationId": name,
@@ -156,12 +162,13 @@ def _ordered(
         "summary": summary,
         "security": _ADMIN_KEY,
         "requestBody": {
-            # An empty body is an empty object, and only a drain takes that.
-            "required": name != "drain",
+            # An empty body is an empty object, which is all that these take.
+            "required": name not in ("drain", "reload"),
             "content": {"application/json": {"schema": ref(form)}},
         },
         "responses": {
             str(status): answer,
+            **(beside or {}),
             **refusals("OpenAIError", (*_ORDER_CODES, *_WHO, *codes)),
         },
     }
@@ -240,6 +247,19 @@ _MANAGEMENT: Final[dict[str, Path]] = {
             "DrainOrder",
             202,
             _json("It has begun.", "Draining"),
+        )
+    },
+    "reload": {
+        "post": _ordered(
+            "reload",
+            "Read the configuration again and put it in force, whole or not at all",
+            "ReloadOrder",
+            200,
+            _json("It is in force.", "Reloaded"),
+            "invalid_config",
+            "needs_restart",
+            "reload_failed",
+            beside={"202": _json("It is valid, and all workers are told.", "Reloaded")},
         )
     },
     "faults": {

@@ -31,6 +31,7 @@ from radgateway.operations.degraded import MODES
 from radgateway.operations.management import DrainOrder
 from radgateway.operations.providers import BreakerOrder
 from radgateway.operations.query_parameters import OUTCOMES
+from radgateway.operations.reload_action import ReloadOrder
 from radgateway.operations.slo_view import WINDOWS
 from radgateway.provider.circuit.standing import BreakerSnapshot
 from radgateway.surface import SPOKEN_BY
@@ -241,8 +242,21 @@ _CONFIG: Final = record(
                 "version": or_null(TEXT),
             }
         ),
+        "generation": said(COUNT, "Which configuration of this process it is; the first is 1."),
+        "loadedAt": MOMENT,
+        "loadedBy": said(TEXT, "start, signal, secrets, host, or an admin key's name."),
     }
 )
+
+_CHANGE: Final[Schema] = {
+    "oneOf": [
+        record({"path": TEXT, "old": {}, "new": {}}),
+        said(
+            record({"path": TEXT, "changed": {"const": True}}),
+            "A secret, or what is in a file.",
+        ),
+    ]
+}
 
 _AMOUNT: Final[Schema] = {
     "anyOf": [{"type": "integer"}, DECIMAL],
@@ -331,6 +345,15 @@ _SHOWN: Final[dict[str, Schema]] = {
     "Objective": _OBJECTIVE,
     "SLO": table(ref("Objective"), {"at": MOMENT}),
     "ArmedFaults": _FAULTS,
+    "Change": _CHANGE,
+    "Reloaded": record(
+        {
+            "status": words(("applied", "unchanged", "accepted")),
+            "generation": COUNT,
+            "changes": listed(ref("Change")),
+            "more": said(COUNT, "Changes beyond those listed."),
+        }
+    ),
     "Draining": record(
         {
             "status": {"const": "draining"},
@@ -365,7 +388,7 @@ _SHOWN: Final[dict[str, Schema]] = {
 def schemas() -> dict[str, Schema]:
     """All of them, and the forms of the orders that may be given."""
     _, made = msgspec.json.schema_components(
-        [ArmingOrder, BreakerOrder, DrainOrder, BreakerSnapshot],
+        [ArmingOrder, BreakerOrder, DrainOrder, ReloadOrder, BreakerSnapshot],
         ref_template="#/components/schemas/{name}",
     )
     # Through JSON, as it will be shown: msgspec gives defaults as Python has them.

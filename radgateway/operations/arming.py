@@ -25,7 +25,7 @@ CHECK_S = 0.25
 _SLOTS = 10
 _ENDED_KEPT = 20
 
-Reason = Literal["disarmed", "expired", "error_ratio", "all_affected", "closed"]
+Reason = Literal["disarmed", "expired", "error_ratio", "all_affected", "reloaded", "closed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

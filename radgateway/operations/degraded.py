@@ -192,7 +192,8 @@ class DependencyWatch:
         *,
         interval_s: float = 1.0,
     ) -> None:
-        self._checks = dict(checks)
+        self.checks = dict(checks)
+        """May be replaced while it runs."""
         self._on_change = on_change
         self._interval_s = interval_s
         self._modes: dict[str, Mode] = {}
@@ -200,12 +201,14 @@ class DependencyWatch:
 
     def read(self) -> dict[str, Mode]:
         """Each dependency's mode now."""
-        modes = {name: mode_of(name, check()) for name, check in self._checks.items()}
+        modes = {name: mode_of(name, check()) for name, check in self.checks.items()}
         before, self._modes = self._modes, modes
         if self._on_change is not None and modes != before:
             for name, mode in modes.items():
                 if before.get(name) != mode:
                     self._on_change(name, before.get(name), mode)
+            for name in before.keys() - modes.keys():  # nothing depends on it any more
+                self._on_change(name, before[name], mode_of(name, "ok"))
         return modes
 
     def start(self) -> None:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -88,7 +88,11 @@ class FaultSwitch:
 
     async def aclose(self) -> None:
         """Disarm everything and put the timer away."""
-        self.arming.disarm(None, "", "closed")
+        self.end("closed")
+
+    def end(self, reason: Literal["reloaded", "closed"]) -> None:
+        """The same, for one of these reasons."""
+        self.arming.disarm(None, "", reason)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -153,7 +157,7 @@ class FaultSwitch:
         )
 
 
-_EVENTS = {"disarmed": "disarmed", "closed": "disarmed", "expired": "expired"}
+_EVENTS = dict.fromkeys(("disarmed", "reloaded", "closed"), "disarmed") | {"expired": "expired"}
 
 
 def _set_of(faults: Faults) -> dict[str, Any]:

@@ -109,6 +109,17 @@ class AdaptiveLimit:
         self._opened = 0.0
         self._finished = self._refused = self._peak = 0
 
+    def resize(self, ceiling: int, config: AdaptiveConfig) -> None:
+        """Move between other bounds from now on, and from where the limit stands."""
+        if ceiling < 1:
+            raise ValueError(f"max_concurrency must be at least 1, not {ceiling}")
+        at_ceiling = self._exact >= self.ceiling
+        self.ceiling, self.config = ceiling, config
+        self._least = min(config.min_concurrency, ceiling)
+        within = min(max(self._exact, self._least), ceiling)
+        self._exact = float(ceiling if at_ceiling else within)
+        self._move(int(self._exact))
+
     def settle(self, epoch: int, *, overloaded: bool) -> None:
         """Take note of a call that ended; its place has been given back.
 

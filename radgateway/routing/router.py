@@ -39,7 +39,8 @@ class ProviderRouter:
 
     `providers` maps a name to a `Provider`, or to a bare ASGI app that speaks every dialect;
     `models` maps what callers ask for to a `Route`, or is a `ModelTable`. `on_attempt` is told of
-    every attempt that has ended.
+    every attempt that has ended. Routers that are given the same `latencies` and `lengths` share
+    what they have learned of candidates and of models.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class ProviderRouter:
         max_body_bytes: int = _MAX_BODY_BYTES,
         body_timeout_s: float = 60.0,
         on_attempt: Callable[[Attempt], object] | None = None,
+        latencies: LatencyBook | None = None,
+        lengths: Lengths | None = None,
         rng: random.Random | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -69,8 +72,8 @@ class ProviderRouter:
         self._body_timeout_s = body_timeout_s
         self._on_attempt = on_attempt
         self._rng = rng or random.Random()
-        self._latencies = LatencyBook(clock)
-        self._lengths = Lengths()
+        self._latencies = latencies if latencies is not None else LatencyBook(clock)
+        self._lengths = lengths if lengths is not None else Lengths()
         self._timer = SharedTimer()
 
     @property

@@ -34,6 +34,8 @@ AUTH_FAILURES: Final = (
     "token_expired",
     "token_not_yet_valid",
 )
+RELOAD_OUTCOMES: Final = ("applied", "unchanged", "invalid", "needs_restart", "failed")
+"""What becomes of a reload; only the first two leave the file and what is in force the same."""
 CONNECTION_STATES: Final = ("in_use", "idle")
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
 TOKEN_TYPES: Final = ("input", "output", "cached_input", "reasoning_output")
@@ -300,6 +302,26 @@ METRICS: Final[dict[str, Declared]] = {
             "Usage rows that never reached the ledger.",
         ),
         Declared("rad_gateway_log_lines_dropped_total", "counter", (), "Log lines not written."),
+        Declared(
+            "rad_gateway_config_reloads_total",
+            "counter",
+            ("outcome",),
+            "Reloads of the configuration: applied, unchanged, invalid, needs_restart or failed.",
+        ),
+        Declared(
+            "rad_gateway_config_last_reload_successful",
+            "gauge",
+            (),
+            "1 while the last configuration that was read is in force, else 0.",
+            "livemin",
+        ),
+        Declared(
+            "rad_gateway_config_last_reload_success_timestamp_seconds",
+            "gauge",
+            (),
+            "When a configuration was last read and found to be, or put, in force; Unix time.",
+            "livemin",
+        ),
         Declared(
             "rad_gateway_build_info",
             "gauge",

@@ -6,6 +6,7 @@ and no provider can make series grow. A registry belongs to one app; nothing is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, get_args
@@ -31,10 +32,12 @@ from radgateway.telemetry.declared import (
     HEDGE_OUTCOMES,
     LIMITED,
     METRICS,
+    RELOAD_OUTCOMES,
     SHED_REASONS,
     TOKEN_TYPES,
 )
 from radgateway.telemetry.memory_limit import memory_limit_bytes
+from radgateway.telemetry.multiprocess import shared_directory
 
 OTHER: Final = "other"
 SERIES_LIMIT: Final = 2_000
@@ -66,16 +69,44 @@ class LabelSets:
     """Names of keys that may show in metrics; None shows none (the strategy: "if privacy
     allows")."""
 
+    def __or__(self, other: LabelSets) -> LabelSets:
+        """What either has; whether keys show is as in the other."""
+        names = other.api_key_names
+        return LabelSets(
+            routes=self.routes | other.routes,
+            providers=self.providers | other.providers,
+            models=self.models | other.models,
+            candidates=self.candidates | other.candidates,
+            api_key_names=None if names is None else names | (self.api_key_names or frozenset()),
+        )
+
+
+Guards = Mapping[str, frozenset[str]]
+"""The values each label may take."""
+
 
 class Family:
     """A labelled metric: resolves a combination of values once, and bounds how many there are."""
 
-    __slots__ = ("_children", "_guards", "_metric")
+    __slots__ = ("_children", "_guards", "_metric", "_names")
 
-    def __init__(self, metric: Any, guards: tuple[frozenset[str] | None, ...]) -> None:
+    def __init__(self, metric: Any, names: tuple[str, ...], guards: Guards) -> None:
         self._metric = metric
-        self._guards = guards
+        self._names = names
         self._children: dict[tuple[str, ...], Any] = {}
+        self.guard(guards)
+
+    def guard(self, guards: Guards) -> None:
+        """Let these values in from now on. What was counted under others stays."""
+        # Status and reason have none: `status_label` bounds the one, our code the other.
+        self._guards = tuple(guards.get(name) for name in self._names)
+
+    def forget(self, gone: Callable[[str, str], bool]) -> None:
+        """Take away the series of which `gone(label, value)` is true for a value."""
+        for values in list(self._children):
+            if any(map(gone, self._names, values)):
+                del self._children[values]
+                self._metric.remove(*values)
 
     def __call__(self, *values: str) -> Any:
         """The child for some label values, each replaced by `other` where it is not known."""
@@ -121,6 +152,7 @@ class Instruments:
         self.labels = labels or LabelSets()
         made = _declare(registry, self.labels)
         family, plain = made.families, made.plain
+        self._made = made
         self.requests = family["requests_total"]
         self.request_duration = family["request_duration_seconds"]
         self.provider_requests = family["provider_requests_total"]
@@ -166,6 +198,62 @@ class Instruments:
         self._start_at_zero()
         family["build_info"](version, environment).set(1)
 
+    def reloaded(self, outcome: str, at: float | None = None) -> None:
+        """Count a reload; `at` (Unix seconds) is when what was read was or came in force."""
+        self._made.families["config_reloads_total"](outcome).inc()
+        if at is not None:
+            self.config_in_force(at)
+        else:
+            self._made.plain["config_last_reload_successful"].set(0)
+
+    def config_in_force(self, at: float) -> None:
+        """Show that what was read is in force since `at`, in Unix seconds."""
+        self._made.plain["config_last_reload_successful"].set(1)
+        self._made.plain["config_last_reload_success_timestamp_seconds"].set(at)
+
+    def widen(self, labels: LabelSets) -> None:
+        """Let in what `labels` has besides, its series beginning at 0."""
+        before, self.labels = self.labels, self.labels | labels
+        self._guard()
+        self._start_providers_at_zero(
+            labels.providers - before.providers, labels.candidates - before.candidates
+        )
+        self._start_keys_at_zero((labels.api_key_names or frozenset()) - _names(before))
+
+    def narrow(self, labels: LabelSets) -> None:
+        """Let in what `labels` has and no more, and take away the series of what is gone.
+
+        Where worker processes share files the client library can't remove a series. There the
+        gauges of providers that are gone are set to what nobody is alarmed by.
+        """
+        before, self.labels = self.labels, labels
+        self._guard()
+        providers = before.providers - labels.providers
+        gone = {
+            "provider": providers,
+            "source_provider": providers,
+            "target_provider": providers,
+            "dependency": frozenset(f"provider:{name}" for name in providers),
+            "model": before.models - labels.models,
+            "api_key_name": _names(before) - _names(labels),
+        }
+        if shared_directory() is not None:
+            self._calm(providers)
+            return
+        for family in self._made.families.values():
+            family.forget(lambda label, value: value in gone.get(label, ()))
+
+    def _guard(self) -> None:
+        guards = _guards(self.labels)
+        for family in self._made.families.values():
+            family.guard(guards)
+
+    def _calm(self, providers: Iterable[str]) -> None:
+        for provider in providers:
+            self.breaker_changed(provider, "closed")
+            self.provider_healthy(provider).set(1)
+            self.faults_armed(provider).set(0)
+
     def breaker_changed(
         self, provider: str, state: str, *, mode: str = "auto", held: bool = False
     ) -> None:
@@ -197,10 +285,8 @@ class Instruments:
             for status in _EXPECTED_STATUSES:
                 self.requests(route, method, status)
             self.responses_interrupted(route)
-        self._start_providers_at_zero()
-        for name in sorted(self.labels.api_key_names or ())[: _PREPARED_LIMIT // len(OUTCOMES)]:
-            for outcome in OUTCOMES:
-                self.key_requests(name, outcome)
+        self._start_providers_at_zero(self.labels.providers, self.labels.candidates)
+        self._start_keys_at_zero(_names(self.labels))
         for reason in SHED_REASONS:
             self.load_shed(reason)
         for reason in AUTH_FAILURES:
@@ -211,11 +297,20 @@ class Instruments:
             self.rate_limited(kind)
         for state in CONNECTION_STATES:
             self.db_connections(state)
+        for outcome in RELOAD_OUTCOMES:
+            self._made.families["config_reloads_total"](outcome)
         self.limits_storage_available.set(1)
         self.read_memory_limit()
 
-    def _start_providers_at_zero(self) -> None:
-        for provider in self.labels.providers:
+    def _start_keys_at_zero(self, names: Iterable[str]) -> None:
+        for name in sorted(names)[: _PREPARED_LIMIT // len(OUTCOMES)]:
+            for outcome in OUTCOMES:
+                self.key_requests(name, outcome)
+
+    def _start_providers_at_zero(
+        self, providers: Iterable[str], candidates: Iterable[tuple[str, str]]
+    ) -> None:
+        for provider in providers:
             self.provider_latency(provider)
             self.breaker_changed(provider, "closed")
             self.provider_healthy(provider).set(1)
@@ -224,7 +319,7 @@ class Instruments:
             for refusal in REASONS:
                 self.breaker_refused(provider, refusal)
         most = _PREPARED_LIMIT // len(_EXPECTED_OF_PROVIDERS)
-        for provider, model in sorted(self.labels.candidates)[:most]:
+        for provider, model in sorted(candidates)[:most]:
             for status in _EXPECTED_OF_PROVIDERS:
                 self.provider_requests(provider, model, status)
             for kind in TOKEN_TYPES:
@@ -250,8 +345,12 @@ def status_label(status: int) -> str:
     return label if label in _STATUSES else f"{label[:1]}xx"
 
 
-def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
-    known: dict[str, frozenset[str]] = {
+def _names(labels: LabelSets) -> frozenset[str]:
+    return labels.api_key_names or frozenset()
+
+
+def _guards(labels: LabelSets) -> Guards:
+    return {
         "route": labels.routes,
         "method": _METHODS,
         "provider": labels.providers,
@@ -260,10 +359,14 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         "model": labels.models,
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
         "fault": frozenset({"latency", *FAULT_KINDS}),
-        "outcome": frozenset((*HEDGE_OUTCOMES, *OUTCOMES)),
+        "outcome": frozenset((*HEDGE_OUTCOMES, *OUTCOMES, *RELOAD_OUTCOMES)),
         "type": frozenset(TOKEN_TYPES),
         "state": frozenset({*STATES, *CONNECTION_STATES}),
     }
+
+
+def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
+    guards = _guards(labels)
     made = _Made()
     for key, (name, kind, names, text, across) in METRICS.items():
         metric: Counter | Gauge | Histogram
@@ -274,8 +377,7 @@ def _declare(registry: CollectorRegistry, labels: LabelSets) -> _Made:
         else:
             metric = Histogram(name, text, names, registry=registry, buckets=BUCKETS)
         if names:
-            # status and reason have no set: `status_label` bounds the one, our code the other.
-            made.families[key] = Family(metric, tuple(known.get(label) for label in names))
+            made.families[key] = Family(metric, names, guards)
         else:
             made.plain[key] = metric
     return made

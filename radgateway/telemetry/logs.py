@@ -104,6 +104,11 @@ class Logging:
         self.format = form
         self.level = level
 
+    def set_level(self, name: str) -> None:
+        """Log from this level on: one of `LEVELS`. structlog's loggers keep the one before."""
+        self.level = level_of(name)
+        _set_thresholds(self.level)
+
     async def aclose(self, timeout_s: float = 2.0) -> bool:
         """Write what is queued; False where the time ran out."""
         return await self.writer.aclose(timeout_s)
@@ -173,13 +178,16 @@ def _direct_stdlib(handler: logging.Handler, render: _Renderer, threshold: int) 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render.text],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(threshold)
+    logging.getLogger().handlers[:] = [handler]
+    _set_thresholds(threshold)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
+
+
+def _set_thresholds(threshold: int) -> None:
+    logging.getLogger().setLevel(threshold)
     # A line for each upstream request says nothing that the request's own line does not.
     for name in ("httpx", "httpcore", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))

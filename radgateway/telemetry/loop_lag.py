@@ -40,7 +40,8 @@ class LoopLagMonitor:
         self._instruments = instruments
         self._interval_s = interval_s
         self._recent = [0.0] * period
-        self._on_sample = tuple(on_sample)
+        self.on_sample = tuple(on_sample)
+        """May be replaced while it runs."""
         self._clock = clock
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
@@ -62,7 +63,7 @@ class LoopLagMonitor:
             await self._sleep(self._interval_s)
             lag_s = max(0.0, self._clock() - due)
             self._recent[turn] = lag_s
-            for told in self._on_sample:
+            for told in self.on_sample:
                 told(lag_s)
             turn = (turn + 1) % len(self._recent)
             self._instruments.event_loop_lag.set(max(self._recent))

@@ -15,6 +15,7 @@ import pytest
 
 import radgateway
 from radgateway.config.defaults import MATRIX
+from radgateway.config.restart import NEEDS_RESTART
 from radgateway.config.schema import GatewayConfig
 from radgateway.config.shape import Shape, keys_of
 from radgateway.errors import CATALOGUE
@@ -194,6 +195,13 @@ def test_the_reference_has_the_matrix_of_environments() -> None:
                 value = value[step]
             assert cell == shown(value), path
     assert len(table) == 3
+
+
+def test_the_reference_says_what_needs_a_restart() -> None:
+    """What a reload refuses is what the table has, with the reason."""
+    text = page("reference/configuration.md").partition("## What needs a restart")[2]
+    written = {cells[0].strip("`"): cells[1] for cells in rows(text.partition("\n## ")[0])}
+    assert written == NEEDS_RESTART
 
 
 COMPONENTS: list[tuple[str, str, Any]] = [

@@ -333,3 +333,36 @@ TestTheLineAgainstAModel = LineMachine.TestCase
 TestTheLineAgainstAModel.settings = settings(
     max_examples=150, stateful_step_count=40, deadline=None
 )
+
+
+def test_more_places_go_to_those_that_wait() -> None:
+    """In their order, and no more than there are."""
+
+    async def story() -> None:
+        line = WaitingLine(1, 10, 5)
+        assert line.try_enter()
+        turns = [line.join() for _ in range(4)]
+        line.resize(3, 10, 5)
+        assert [turn.entry for turn in turns] == ["admitted", "admitted", None, None]
+        assert (line.in_use, line.depth) == (3, 2)
+
+    asyncio.run(story())
+
+
+def test_fewer_places_are_had_when_they_are_given_up() -> None:
+    """Who has one keeps it; none is handed on until there are fewer in use than there may be."""
+
+    async def story() -> None:
+        line = WaitingLine(3, 10, 5)
+        assert all(line.try_enter() for _ in range(3))
+        turn = line.join()
+        line.resize(1, 10, 5)
+        line.leave()
+        line.leave()
+        assert (turn.entry, line.in_use) == (None, 1)
+        line.leave()
+        assert (turn.entry, line.in_use) == ("admitted", 1)
+        line.leave()
+        assert line.in_use == 0
+
+    asyncio.run(story())

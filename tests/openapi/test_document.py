@@ -200,10 +200,10 @@ def test_every_path_of_the_running_app_is_in_it() -> None:
     """Whoever adds an endpoint documents it; and none is documented that is not there."""
 
     async def story(gateway: Gateway) -> None:
-        management = gateway._below[PREFIX]
+        management = gateway.served.below[PREFIX]
         while not isinstance(management, Management):
             management = management.app  # type: ignore[attr-defined]
-        found = {f"{PREFIX}{path}" for path in management.paths} | set(gateway._paths)
+        found = {f"{PREFIX}{path}" for path in management.paths} | set(gateway.served.paths)
         named = {
             path.replace("{name}", name) for path in DOCUMENT["paths"] for name in ("mock", "gone")
         }

@@ -690,3 +690,16 @@ def test_a_state_that_nobody_declared_is_shown_as_such() -> None:
         ("limits", None, mode_of("limits", "ok")),
         ("usage", well, odd),
     ]
+
+
+def test_what_nothing_depends_on_any_more_is_degraded_no_more() -> None:
+    """A dependency that goes away while it is not well leaves no gauge that says so."""
+    told: list[tuple[str, str, bool]] = []
+    watch = DependencyWatch(
+        {"usage": lambda: "ok", "provider:gone": lambda: "open"},
+        lambda name, before, mode: told.append((name, mode.state, mode.available)),
+    )
+    watch.read()
+    watch.checks = {"usage": lambda: "ok"}
+    watch.read()
+    assert told[2:] == [("provider:gone", "ok", True)]

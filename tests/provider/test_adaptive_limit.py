@@ -247,3 +247,21 @@ def test_bad_settings_are_named(name: str, value: float) -> None:
     settings: dict[str, float] = {name: value}
     with pytest.raises(ValueError, match=name):
         AdaptiveConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_other_bounds_move_it_from_where_it_stands() -> None:
+    """At its ceiling it follows that; below, it stays, as far as it may; pinned, it stands."""
+    moves: list[int] = []
+    slots = Slots(100)
+    limit = AdaptiveLimit(slots, AdaptiveConfig(min_concurrency=10), on_change=moves.append)
+    limit.resize(120, AdaptiveConfig(min_concurrency=10))
+    assert slots.limit == 120
+    limit._exact = 40.0
+    limit.resize(110, AdaptiveConfig(min_concurrency=10))
+    assert slots.limit == 40
+    limit.resize(30, AdaptiveConfig(min_concurrency=5))
+    assert slots.limit == 30
+    limit.resize(50, AdaptiveConfig(min_concurrency=50))
+    assert (slots.limit, moves) == (50, [120, 40, 30, 50])
+    with pytest.raises(ValueError, match="at least 1"):
+        limit.resize(0, AdaptiveConfig())

@@ -16,7 +16,7 @@ from logging_state import lines_of, logging_put_back
 from serving import Call, provider, response
 
 from radgateway.app import create_gateway
-from radgateway.assembly.log_lines import configured_logging, request_lines
+from radgateway.assembly.log_lines import RequestLines, configured_logging
 from radgateway.assembly.parts import make_instruments
 from radgateway.config import load_config
 
@@ -80,7 +80,7 @@ def logged(
             instruments = make_instruments(config)
             logs = configured_logging(config, instruments)
             gateway = create_gateway(
-                config, instruments=instruments, on_end=request_lines(config, logs)
+                config, instruments=instruments, on_end=RequestLines(config, logs)
             )
             assert await traffic(gateway) == [200, 404, 500, 401, 200]
             await gateway.aclose()

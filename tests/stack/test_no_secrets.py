@@ -18,7 +18,7 @@ from logging_state import logging_put_back
 from serving import STREAM_HEAD, Call, chunked, provider, response
 
 from radgateway.app import create_gateway
-from radgateway.assembly.log_lines import configured_logging, request_lines
+from radgateway.assembly.log_lines import RequestLines, configured_logging
 from radgateway.assembly.parts import make_instruments
 from radgateway.config import load_config
 
@@ -204,9 +204,7 @@ async def told(secret: str, stream: io.StringIO) -> tuple[str, int]:
         loaded = load_config(config(upstream.url), {})
         instruments = make_instruments(loaded)
         logs = configured_logging(loaded, instruments)
-        gateway = create_gateway(
-            loaded, instruments=instruments, on_end=request_lines(loaded, logs)
-        )
+        gateway = create_gateway(loaded, instruments=instruments, on_end=RequestLines(loaded, logs))
         gateway.closers.append(logs.aclose)
         said: list[str] = []
         served = 0
@@ -272,9 +270,7 @@ def test_no_password_of_a_storage_comes_out() -> None:
         loaded = load_config(made, {})
         instruments = make_instruments(loaded)
         logs = configured_logging(loaded, instruments)
-        gateway = create_gateway(
-            loaded, instruments=instruments, on_end=request_lines(loaded, logs)
-        )
+        gateway = create_gateway(loaded, instruments=instruments, on_end=RequestLines(loaded, logs))
         gateway.closers.append(logs.aclose)
         headers = [("authorization", f"Bearer {CLIENT_KEY}")]
         answer = await drive(gateway, http_scope(CHAT, headers=headers), b'{"model": "m"}')

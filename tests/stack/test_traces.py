@@ -16,7 +16,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from serving import STREAM_HEAD, Call, chunked, provider, response
 
 from radgateway import create_gateway
-from radgateway.assembly.parts import Parts
+from radgateway.assembly.foundation import Foundation
 from radgateway.config import load_config
 from radgateway.telemetry.genai_names import CURRENT, LATEST, OPT_IN_VARIABLE
 from radgateway.telemetry.instruments import Instruments
@@ -173,15 +173,15 @@ def test_the_environment_chooses_the_names(
     """By OpenTelemetry's own variable; a slip in it is told once, at the start."""
     monkeypatch.setenv(OPT_IN_VARIABLE, value)
     made = config("http://127.0.0.1:1", "http://127.0.0.1:1", "http://127.0.0.1:1", rate=0.0)
-    parts = Parts(load_config(made, {}), Instruments())
-    assert parts.genai_names is (LATEST if latest else CURRENT)
+    foundation = Foundation(load_config(made, {}), Instruments())
+    assert foundation.genai_names is (LATEST if latest else CURRENT)
     assert [
         vars(record)["word"]
         for record in caplog.records
         if record.getMessage() == "radgateway.tracing.opt_in_unknown"
     ] == warned
-    assert parts.tracer_provider is not None
-    parts.tracer_provider.shutdown()
+    assert foundation.tracer_provider is not None
+    foundation.tracer_provider.shutdown()
 
 
 @pytest.mark.servers

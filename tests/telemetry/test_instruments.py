@@ -163,3 +163,36 @@ def test_the_process_is_measured_too() -> None:
     }
     assert "process_resident_memory_bytes" in names
     assert "python_gc_collections" in names
+
+
+def test_names_come_and_go() -> None:
+    """New ones begin at 0, those that stay keep their counts, those that go take series along."""
+    before = LabelSets(
+        providers=frozenset({"stays", "goes"}),
+        models=frozenset({"m"}),
+        candidates=frozenset({("stays", "m"), ("goes", "m")}),
+    )
+    after = LabelSets(
+        providers=frozenset({"stays", "comes"}),
+        models=frozenset({"m"}),
+        candidates=frozenset({("stays", "m"), ("comes", "m")}),
+        api_key_names=frozenset({"ann"}),
+    )
+    instruments = Instruments(CollectorRegistry(), labels=before)
+    instruments.provider_requests("stays", "m", "200").inc(3)
+    instruments.breaker_changed("stays", "open")
+    instruments.dependency_available("provider:goes").set(0)
+    instruments.widen(after)
+    name = "rad_gateway_provider_requests_total"
+    assert value(instruments, name, provider="comes", model="m", status="200") == 0
+    assert value(instruments, name, provider="stays", model="m", status="200") == 3
+    assert value(instruments, "rad_gateway_circuit_breaker_open", provider="stays") == 1
+    instruments.provider_requests("goes", "m", "200").inc()
+    assert value(instruments, name, provider="goes", model="m", status="200") == 1
+    instruments.narrow(after)
+    text = generate_latest(instruments.registry).decode()
+    assert "goes" not in text
+    assert value(instruments, name, provider="stays", model="m", status="200") == 3
+    instruments.provider_requests("goes", "m", "200").inc()
+    assert value(instruments, name, provider="other", model="m", status="200") == 1
+    assert 'key_requests_total{api_key_name="ann"' in text

@@ -83,6 +83,10 @@ class BreakerHints:
         """Hint at this policy what others say about the provider of that name."""
         self._policies[name] = policy
 
+    def watch_only(self, policies: Mapping[str, Hinted]) -> None:
+        """Hint at these, and at no others."""
+        self._policies = dict(policies)
+
     def publish(self, name: str, open_s: float) -> None:
         """Tell the others that a circuit has opened for so many seconds. Does not wait."""
         self._pending[name] = self._clock() + open_s
@@ -146,7 +150,9 @@ class BreakerHints:
             elif token != self._seen.get(name):
                 self._seen[name] = token
                 theirs = not token.startswith(self._me.encode())
-                if theirs and self._policies[name].hint() and self._on_heeded is not None:
+                policy = self._policies.get(name)  # it may have gone while this was asked
+                heeded = theirs and policy is not None and policy.hint()
+                if heeded and self._on_heeded is not None:
                     self._on_heeded(name)
 
     def _turn(self, available: bool, reason: str) -> None:

@@ -131,6 +131,15 @@ class BreakerPolicy:
         """Ask a group before opening from now on. A breaker may stand in several."""
         self._groups += (group,)
 
+    def leave_groups(self) -> None:
+        """Ask nobody any more."""
+        self._groups = ()
+
+    def new_credential(self) -> None:
+        """Calls are made with another key from now on: what was refused to the old one is past."""
+        self._credential.forget()
+        self._look_around()
+
     def available(self) -> bool:
         """Whether a call would be admitted now. Changes nothing."""
         return self._at_large or self._mode == "metrics_only" or self.blocked_by() is None

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from incident.services import PAGE, TOKEN, Services, services
 from ops_tools import ops_tool
 from processes import Process, started
 from psycopg.conninfo import conninfo_to_dict
@@ -36,6 +37,7 @@ KEYS = {
     "RAD_KEY": "the-key-of-a-caller",
     "RAD_ADMIN_KEY": "the-key-of-an-admin",
     "RAD_INCIDENT_KEY": "the-key-of-a-responder",
+    "STATUSPAGE_TOKEN": TOKEN,
 }
 GATEWAY = """\
 environment: alpha
@@ -51,6 +53,7 @@ environment: alpha
 server: {{port: {port}}}
 store: {folder}/incidents.db
 responders: [{{name: alice, secret: env:RAD_INCIDENT_KEY}}]
+statuspage: {{page: {page}, token: env:STATUSPAGE_TOKEN, url: "{services}"}}
 alertmanager: {{url: "http://{alertmanager}"}}
 """
 LIMIT_S = 60
@@ -122,17 +125,21 @@ class Sandbox:
         used = " ".join(of(page, "sh"))
         found = {name: value for name, value in self.values.items() if f"{name}=" in used}
         if "INCIDENT=" in used:
-            found["INCIDENT"] = self.incident()
+            found["INCIDENT"] = self._incident(over="incident close" in used)
         return found
 
-    def incident(self) -> str:
-        """A new one, as somebody would report it."""
-        answer = httpx.post(
-            f"{self.values['RAD_INCIDENT_URL']}/v0/incidents",
-            json={"title": "somebody's", "severity": "SEV-2"},
+    def _incident(self, *, over: bool) -> str:
+        """A new one, as somebody would report it, or one that is over and judged."""
+        with httpx.Client(
+            base_url=f"{self.values['RAD_INCIDENT_URL']}/v0/incidents",
             headers={"authorization": f"Bearer {KEYS['RAD_INCIDENT_KEY']}"},
-        )
-        found: str = answer.raise_for_status().json()["id"]
+        ) as client:
+            told = client.post("", json={"title": "somebody's", "severity": "SEV-2"})
+            found: str = told.raise_for_status().json()["id"]
+            if over:
+                client.post(f"/{found}/resolve", json={}).raise_for_status()
+                verdict = {"verdict": "useful"}
+                client.post(f"/{found}/verdict", json=verdict).raise_for_status()
         return found
 
     def close(self) -> None:
@@ -148,9 +155,10 @@ def sandbox(folder: Path) -> Iterator[Sandbox]:
     with (
         postgres_server() as postgres,
         listening() as people,
+        services() as told,
         alertmanager(_made(folder, "alertmanager"), people, lambda files: files) as manager,
         prometheus(_made(folder, "prometheus"), own, rules, manager) as watcher,
-        _incident_app(folder, incidents, manager),
+        _incident_app(folder, incidents, manager, told),
     ):
         _shims(_made(folder, "bin"))
         _home(_made(folder, "home"))
@@ -175,10 +183,17 @@ def sandbox(folder: Path) -> Iterator[Sandbox]:
 
 
 @contextlib.contextmanager
-def _incident_app(folder: Path, address: str, manager: str) -> Iterator[None]:
-    port = address.rpartition(":")[2]
+def _incident_app(folder: Path, address: str, manager: str, told: Services) -> Iterator[None]:
     file = folder / "incident.yaml"
-    file.write_text(INCIDENT.format(port=port, folder=folder, alertmanager=manager))
+    file.write_text(
+        INCIDENT.format(
+            port=address.rpartition(":")[2],
+            folder=folder,
+            page=PAGE,
+            services=told.url,
+            alertmanager=manager,
+        )
+    )
     serve = ["-m", "radgateway", "incident", "serve", "--config", str(file)]
     with started(serve, folder, KEYS):
         until(lambda: httpx.get(f"http://{address}/health/ready").is_success, "the incident app")

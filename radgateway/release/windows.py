@@ -67,7 +67,9 @@ class Windows:
         try:
             ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("zone must be a name such as Europe/Berlin or UTC") from None
+            raise ValueError(
+                "zone must be a name such as Europe/Berlin that this machine knows (its tzdata)"
+            ) from None
         if not self.days:
             raise ValueError("days must hold at least one")
         for name in ("opens", "closes"):

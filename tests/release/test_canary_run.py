@@ -23,6 +23,7 @@ from slo.waiting import until
 from slo_tools import ROOT
 
 from radgateway.chaos.load import LoadGenerator
+from radgateway.release.analysis import load_templates
 from radgateway.slo.pack import artefacts
 from radgateway.slo.settings import Settings
 from radgateway.upstream.http1 import HTTP1Client
@@ -40,9 +41,10 @@ storage: {{usage: "memory://"}}
 telemetry: {{metrics: true, log_level: error}}
 """
 WELL = "latency_ms: 2"
-RATE_PER_S = 60.0
-SLACK_S = 2.0
-"""For a machine that does other things as well."""
+RATE_PER_S = 40.0
+SLACK = 2.0
+"""Times as long as the trigger's time, for a machine that does other things as well. That it was
+decided by the first measurements that could decide it is asserted beside it, without a clock."""
 
 
 @dataclass(frozen=True)
@@ -129,20 +131,32 @@ def minutes(count: float) -> float:
     return count * 60 / FACTOR
 
 
-def test_a_canary_that_fails_is_aborted_in_time(tmp_path: Path) -> None:
-    """Half of its requests fail: aborted after a window of two minutes and two minutes more."""
-    outcome = asyncio.run(judged(tmp_path, "latency_ms: 2, error_ratio: 0.5", 10))
+def aborted_at_once(outcome: Outcome, *criteria: str) -> None:
+    """One of the criteria decided it, by the first measurement beyond what it bears.
+
+    The alert behind `sev-1` may come later than the canary; the others are bad from the beginning.
+    """
     assert outcome.code == 1, outcome.verdict
     assert "\nABORT\n" in outcome.verdict
-    assert outcome.after_s <= minutes(2 + 2) + SLACK_S
+    limits = {each.metric.name: each.metric.failureLimit for each in load_templates([SHIPPED], {})}
+    (decided,) = re.findall(r"^(\S+) .* fail +(.*)$", outcome.verdict, re.MULTILINE)
+    assert decided[0] in criteria
+    failed = f"{limits[decided[0]] + 1} failed"
+    assert decided[1] == failed or (decided[0] == "sev-1" and decided[1].endswith(f", {failed}"))
+
+
+def test_a_canary_that_fails_is_aborted_in_time(tmp_path: Path) -> None:
+    """Its requests fail: aborted after a window of two minutes and two minutes more."""
+    outcome = asyncio.run(judged(tmp_path, "latency_ms: 2, error_ratio: 1", 10))
+    aborted_at_once(outcome, "error-rate", "availability", "sev-1", "error-rate-added")
+    assert outcome.after_s <= SLACK * minutes(2 + 2)
 
 
 def test_a_canary_that_is_slow_is_aborted_in_time(tmp_path: Path) -> None:
-    """Its streams begin after three seconds: a window of five minutes, and five minutes more."""
-    outcome = asyncio.run(judged(tmp_path, "latency_ms: 3000", 10))
-    assert outcome.code == 1, outcome.verdict
-    assert re.search(r"^first-token-\w+ .* fail ", outcome.verdict, re.MULTILINE)
-    assert outcome.after_s <= minutes(5 + 5) + SLACK_S
+    """Its streams begin after 2.2 s: aborted after a window of five minutes and five more."""
+    outcome = asyncio.run(judged(tmp_path, "latency_ms: 2200", 10))
+    aborted_at_once(outcome, "first-token-p95", "first-token-added")
+    assert outcome.after_s <= SLACK * minutes(5 + 5)
 
 
 def test_a_canary_that_is_well_is_promoted(tmp_path: Path) -> None:

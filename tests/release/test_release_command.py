@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -272,6 +274,21 @@ def test_the_page_has_the_types_of_releases() -> None:
     for name, kind in TYPES.items():
         approvals = ", ".join(f"`{role}`" for role in kind.approvals)
         assert f"| `{name}` | {kind.cadence} | {kind.criteria} | {approvals} |" in page
+
+
+def test_the_pages_files_can_be_used(tmp_path: Path) -> None:
+    """Its evidence, and its thresholds, which show every key that there is."""
+    page = (DOCS / "how-to/release.md").read_text()
+    evidence, thresholds = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "example.yaml"
+    file.write_text(evidence)
+    assert load_evidence(file).version == "1.4.0"
+    file.write_text(thresholds)
+    found = load_thresholds(file)
+    assert found.windows.zone == "Europe/Berlin"
+    sections = (found, found.go_no_go, found.exit, found.windows)
+    names = {field.name for section in sections for field in fields(section)}
+    assert [name for name in sorted(names) if f"{name}:" not in thresholds] == []
 
 
 def test_every_command_is_documented() -> None:

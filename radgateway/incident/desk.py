@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from radgateway.incident.deliveries import OUTBOX
 from radgateway.incident.deployment import Deployment, change_event
 from radgateway.incident.lifecycle import alerted, detected, noted
 from radgateway.incident.notices import Destination, Message, messages
@@ -173,19 +174,20 @@ class Desk:
             return after
         if after.number == 0:
             after = tx.save(after)
-        lost = self._queue(tx, messages(before, after))
-        if lost:
-            after = noted(after, tx.now, "outbox", "not told", f"{lost} messages: too many wait")
+        self._queue(tx, messages(before, after))
+        for message in tx.lost:
+            after = noted(after, tx.now, OUTBOX, "not told", f"{message.to}: too many wait")
+            if message.to == "statuspage":
+                after = with_state(after, message.body["draft"], "failed")
         return tx.save(after)
 
-    def _queue(self, tx: Transaction, made: Iterable[Message]) -> int:
+    def _queue(self, tx: Transaction, made: Iterable[Message]) -> None:
         for message in made:
             if message.to not in self._rules.told:
                 continue
             if message.to == "slack" and message.body["audience"] not in self._rules.audiences:
                 continue
             tx.queue(message)
-        return len(tx.lost)
 
     async def _changed(self, work: Callable[[Transaction], T]) -> T:
         def counted(tx: Transaction) -> tuple[T, dict[str, int], list[Message]]:

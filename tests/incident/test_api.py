@@ -14,15 +14,18 @@ from typing import Any
 import httpx
 import pytest
 from drive import drive, http_scope
+from incident import stories
 from incident.services import PAGE, ROUTING_KEY, TOKEN, Services, services
 from incident.stories import BEGAN, notification
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from radgateway.config.schema import AdminKeyConfig
 from radgateway.config.secrets import Secret
 from radgateway.incident.api import AlertmanagerWebhook
 from radgateway.incident.app import create_incident_app
-from radgateway.incident.desk import Desk, Rules
+from radgateway.incident.desk import OPEN_MAX, Desk, Rules
+from radgateway.incident.notices import Message
 from radgateway.incident.settings import (
     AlertmanagerConfig,
     IncidentConfig,
@@ -31,6 +34,7 @@ from radgateway.incident.settings import (
 )
 from radgateway.incident.store import Store
 from radgateway.incident.telemetry import IncidentInstruments
+from radgateway.incident.transaction import WAITING_MAX, Transaction
 
 WEBHOOK = "/v0/incidents/alertmanager"
 SOURCE = {"authorization": "Bearer source-key"}
@@ -321,6 +325,55 @@ def test_what_is_not_stored_is_not_taken(tmp_path: Path) -> None:
         await desk.aclose()
 
     told(story())
+
+
+def test_incidents_without_number_are_refused(tmp_path: Path) -> None:
+    """Alerts grouped wrongly fill no disk: at some number the next waits, and the known go on."""
+    store = Store(str(tmp_path / "incidents.db"), lambda: BEGAN)
+
+    def many(tx: Transaction) -> None:
+        for number in range(OPEN_MAX):
+            record = stories.incident(number=0)
+            tx.save(structs.replace(record, group_key=f"group {number}"))
+
+    store.transact(many)
+    store.close()
+
+    async def story() -> None:
+        async with asking(config(tmp_path)) as client:
+            assert await fire(client, key="group 7", fingerprint="f2") == "INC-8"
+            body = notification(key="another")
+            answer = await client.post(WEBHOOK, json=body, headers=SOURCE)
+            assert answer.status_code == 503
+            assert "1000 incidents are open: resolve some" in answer.text
+
+    told(story())
+
+
+def test_what_there_is_no_room_for_is_said_to_be_lost(tmp_path: Path) -> None:
+    """In the timeline and the metrics; an update that was lost may be published again."""
+    with services() as others:
+        store = Store(str(tmp_path / "incidents.db"), lambda: BEGAN)
+
+        def full(tx: Transaction) -> None:
+            for _ in range(WAITING_MAX):
+                tx.queue(Message("statuspage", "INC-99", {"draft": 1}))
+
+        store.transact(full)
+        store.close()
+        others.troubled("statuspage", *["hang"] * 3)
+
+        async def story() -> None:
+            async with asking(config(tmp_path, others)) as client:
+                path = f"/v0/incidents/{await fire(client)}"
+                await client.post(f"{path}/publish", json={"number": 1})
+                shown = (await client.get(path)).json()
+                assert shown["drafts"][0]["state"] == "failed"
+                assert "statuspage: too many wait" in [each["text"] for each in shown["timeline"]]
+                lost = 'rad_incident_messages_total{destination="statuspage",outcome="lost"} 1.0'
+                assert lost in (await client.get("/metrics")).text
+
+        told(story())
 
 
 def test_the_public_hears_what_a_person_has_agreed_to(tmp_path: Path) -> None:

@@ -162,6 +162,22 @@ def test_a_try_that_was_cut_short_counts(tmp_path: Path) -> None:
     assert again.got == []
 
 
+def test_a_sender_with_a_bug_silences_nobody(tmp_path: Path) -> None:
+    """What it fell over is tried again, so often as any other; what comes after has its turn."""
+    path = prepared(tmp_path, told("INC-1", "a"), told("INC-2", "b"))
+
+    class Buggy(Scripted):
+        async def send(self, job: Job) -> Outcome:
+            outcome = await super().send(job)
+            if job.subject == "INC-1":
+                raise KeyError("audience")
+            return outcome
+
+    sent_by(path, Buggy(), ATTEMPTS_MAX * (CAP_S + 60))
+    assert timeline(path, 1) == [("not told", "war room: given up after 12 tries: a bug: KeyError")]
+    assert timeline(path, 2) == [("told", "war room")]
+
+
 @given(st.integers(1, ATTEMPTS_MAX - 1), st.none() | st.floats(0, 1e9), st.integers())
 def test_waits_have_bounds(attempts: int, asked_s: float | None, seed: int) -> None:
     """No sooner than asked, within reason; with jitter, so that nobody comes back together."""

@@ -188,12 +188,13 @@ def _cut_below(layer: Any, app: Any) -> Iterator[None]:
     if layer is None:
         yield
         return
-    inner = layer.app
-    layer.app = app
+    holder = getattr(layer, "served", layer)  # a Gateway's app is one of what it serves
+    inner = holder.app
+    holder.app = app
     try:
         yield
     finally:
-        layer.app = inner
+        holder.app = inner
 
 
 def _over(gateway: Any, layer: Any, app: Any) -> Any:

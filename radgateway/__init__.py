@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from radgateway.provider.http import HTTPProvider
     from radgateway.provider.mock import MockConfig, MockProvider
     from radgateway.provider.slots import KeyedSlots, Slots
+    from radgateway.reload.refusals import NeedsRestart, ReloadFailed
     from radgateway.routing.hedge import HedgeConfig
     from radgateway.routing.models import Candidate, ModelTable, Provider, Route
     from radgateway.routing.retry_budget import RetryBudget, RetryBudgetConfig, TokenBudget
@@ -90,6 +91,7 @@ _HOMES = {
     "provider.health": "HealthBook ProviderHealth",
     "provider.http": "HTTPProvider",
     "provider.mock": "MockConfig MockProvider",
+    "reload.refusals": "NeedsRestart ReloadFailed",
     "routing.hedge": "HedgeConfig",
     "provider.slots": "KeyedSlots Slots",
     "routing.models": "Candidate ModelTable Provider Route",
@@ -148,6 +150,7 @@ __all__ = [
     "MockConfig",
     "MockProvider",
     "ModelTable",
+    "NeedsRestart",
     "PostgresLedger",
     "Price",
     "Principal",
@@ -156,6 +159,7 @@ __all__ = [
     "ProviderRouter",
     "RateLimiter",
     "Refusal",
+    "ReloadFailed",
     "RenewedKeys",
     "RequestContextMiddleware",
     "RetryBudget",

@@ -25,7 +25,7 @@ from radgateway.config.load import reader
 from radgateway.gateway import Gateway
 from radgateway.reload.refusals import NeedsRestart, ReloadFailed
 from radgateway.reload.signal import NUMBER as RELOAD_SIGNAL
-from radgateway.reload.signal import ReloadSignal, hold_back, pass_on
+from radgateway.reload.signal import ReloadSignal, Terminal, hold_back, pending, tell
 from radgateway.stop_signals import StopSignals
 from radgateway.telemetry.multiprocess import VARIABLE, share_metrics
 
@@ -131,7 +131,7 @@ def drain_on_signals(gateway: Gateway) -> None:
 
 def reload_on_signal(gateway: Gateway) -> None:
     """Read the configuration again on SIGHUP; how that went is in the log and in the metrics."""
-    loop = asyncio.get_running_loop()
+    loop, terminal = asyncio.get_running_loop(), Terminal()
     waiting: set[asyncio.Task[object]] = set()
 
     async def reload() -> None:
@@ -140,6 +140,9 @@ def reload_on_signal(gateway: Gateway) -> None:
             await gateway.reloader.reload("signal")
 
     def heard() -> None:
+        if terminal.closed():
+            stop_process()
+            return
         # One that waits for the running one reads the newest file; more of them add nothing.
         if len(waiting) < _RELOADS_WAITING_MAX:
             task = loop.create_task(reload())
@@ -221,10 +224,14 @@ def serve(
 
 def _supervise(workers: Multiprocess) -> None:
     """Run the workers; SIGHUP is theirs, where uvicorn would replace them one by one."""
-    others = workers.handle_signals
+    others, terminal = workers.handle_signals, Terminal()
 
     def handle_signals() -> None:
-        pass_on(process.pid for process in workers.processes)
+        if pending():
+            if terminal.closed():
+                stop_process()
+            else:
+                tell(process.pid for process in workers.processes)
         others()
 
     workers.handle_signals = handle_signals  # type: ignore[method-assign]

@@ -72,7 +72,10 @@ class Process:
 
 @contextlib.contextmanager
 def started(
-    arguments: list[str], directory: Path, environ: Mapping[str, str] | None = None
+    arguments: list[str],
+    directory: Path,
+    environ: Mapping[str, str] | None = None,
+    stdin: int | None = None,
 ) -> Iterator[Process]:
     """Run a Python program in a directory, with no more of the environment than it needs."""
     inherited = {k: v for k, v in os.environ.items() if k in _INHERITED}
@@ -80,6 +83,7 @@ def started(
         [sys.executable, *arguments],
         cwd=directory,
         env={**inherited, "PYTHONUNBUFFERED": "1", **(environ or {})},
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -22,15 +22,31 @@ def hold_back() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {NUMBER})
 
 
-def pass_on(pids: Iterable[int | None]) -> None:
-    """Give a signal that is held back to other processes, where one is pending."""
+def pending() -> bool:
+    """Whether one that was held back has come; it is taken with that."""
     if NUMBER not in signal.sigpending():
-        return
+        return False
     signal.sigwait({NUMBER})
+    return True
+
+
+def tell(pids: Iterable[int | None]) -> None:
+    """Send it to other processes."""
     for pid in pids:
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):  # it is being replaced by a new one
                 os.kill(pid, NUMBER)
+
+
+class Terminal:
+    """The terminal that a process was started from, if any: closed, it sends the same signal."""
+
+    def __init__(self) -> None:
+        self._had = os.isatty(0)
+
+    def closed(self) -> bool:
+        """Whether it has gone, so that the signal means the end, as people expect."""
+        return self._had and not os.isatty(0)
 
 
 class ReloadSignal:

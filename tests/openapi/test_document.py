@@ -212,6 +212,22 @@ def test_every_path_of_the_running_app_is_in_it() -> None:
     run(story)
 
 
+def test_what_a_reload_answers_is_in_it() -> None:
+    """Where something has changed, where nothing has, and where it may not be asked."""
+
+    async def story(gateway: Gateway) -> None:
+        path = f"{PREFIX}reload"
+        await gateway.reload(CONFIG | {"admission": None, "keys": []})
+        for status, body in ((200, b""), (200, b"{}"), (400, b'{"now":1}')):
+            answer = await call(gateway, "POST", path, body)
+            assert answer.status == status
+            check_answer(path, "post", answer)
+        answer = await call(gateway, "GET", f"{PREFIX}config")
+        check_answer(f"{PREFIX}config", "get", answer)
+
+    run(story)
+
+
 def test_a_query_of_every_kind_is_answered_as_it_says() -> None:
     """Rows, sums and exports, of requests that were served, failed and refused."""
 

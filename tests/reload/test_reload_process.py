@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import signal
 import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from processes import started
 from reload.live_reload import CHAT, KEY, Live, base, live
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -116,6 +120,8 @@ def test_all_workers_reload(tmp_path: Path) -> None:
         for number in (2, 3):
             changed = base()
             changed["keys"] = [{"name": "caller", "secret": f"key-of-the-caller-{number}"}]
+            if number == 3:
+                del changed["providers"]["slow"], changed["models"]["slow"]
             gateway.write(changed)
             before = len(gateway.logged("radgateway.config.reloaded"))
             if number == 2:
@@ -135,6 +141,11 @@ def test_all_workers_reload(tmp_path: Path) -> None:
         gateway.until_logged("radgateway.config.reload_refused", 3)
         for _ in range(6):
             assert gateway.ask(**{"x-api-key": "key-of-the-caller-3"}).status_code == 200
+        # Shared files keep the series of a provider that is gone, so it must alarm nobody.
+        assert gateway.metric('rad_gateway_provider_healthy{provider="slow"}') == 1
+        assert gateway.metric('rad_gateway_circuit_breaker_open{provider="slow"}') == 0
+        assert gateway.metric("rad_gateway_config_last_reload_successful") == 0
+        assert gateway.logged("radgateway.config.leftover_not_closed") == []
         assert gateway.process.end() == 0
     served = re.findall(r"Started server process \[(\d+)\]", gateway.process.output)
     assert len(set(served)) == 2, "a worker was replaced"
@@ -147,3 +158,16 @@ def test_a_signal_before_anybody_listens_ends_nothing(tmp_path: Path, workers: i
         gateway.until_logged("radgateway.config.unchanged", workers)
         assert gateway.ask().status_code == 200
         assert gateway.process.end() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_terminal_that_closes_ends_it_gently(tmp_path: Path, workers: str) -> None:
+    """It sends the same signal, and nobody could reach the process afterwards."""
+    keyboard, terminal = pty.openpty()
+    command = ["-m", "radgateway", "serve", "--port", "0", "--workers", workers]
+    with started(command, tmp_path, stdin=terminal) as process:
+        os.close(terminal)
+        process.wait_for("Application startup complete")
+        os.close(keyboard)
+        assert process.end(signal.SIGHUP) == 0
+        process.wait_for("radgateway.drain.drained")

@@ -48,17 +48,15 @@ with asyncio.Runner(loop_factory=LOOP) as runner:
 """
 _PASSED_ON = """
 import os
-from signal import sigpending, sigwait
-from radgateway.reload.signal import NUMBER, hold_back, pass_on
+from signal import sigpending
+from radgateway.reload.signal import NUMBER, hold_back, pending, tell
 
 hold_back()
-pass_on([os.getpid()])
-assert NUMBER not in sigpending()  # nothing was
+assert not pending()
 os.kill(os.getpid(), NUMBER)
-pass_on([None, 2**22 + 1])  # one that has not started, one that is gone
-assert NUMBER not in sigpending()
-os.kill(os.getpid(), NUMBER)
-pass_on([os.getpid()])
+assert pending()
+assert not pending()
+tell([None, 2**22 + 1, os.getpid()])  # one that has not started, one that is gone, and one
 assert NUMBER in sigpending()
 print("passed on")
 """

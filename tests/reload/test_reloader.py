@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from drive import Answer, drive, http_scope
 from serving import STREAM_HEAD, Call, chunked, provider, response
@@ -169,6 +171,43 @@ def test_who_waits_gets_a_place_that_a_reload_makes() -> None:
     told(story)
 
 
+def test_places_at_a_provider_go_on_however_they_are_bounded() -> None:
+    """A number, a limit that moves, and back: who has a place has it, and the limit is the new
+    one, whatever calls that began before still have to tell the one that moved."""
+
+    async def story() -> None:
+        free = asyncio.Event()
+
+        async def slow(call: Call) -> None:
+            await free.wait()
+            await call.say(response(b"{}", "529 Overloaded"))
+
+        async with provider(slow) as one:
+            gateway = create_gateway(at(one.url, max_concurrency=10, breaker=None))
+            async with gateway.lifespan():
+
+                def places() -> tuple[int, int]:
+                    shown = now(gateway).parts.statuses[0].show()
+                    return shown["inFlight"], shown["concurrencyLimit"]
+
+                running = []
+                for number, (most, adaptive) in enumerate(
+                    [(20, {}), (30, {"min_concurrency": 5}), (6, None), (8, {}), (7, None)], 1
+                ):
+                    running.append(asyncio.create_task(ask(gateway)))
+                    while len(one.calls) < number:
+                        await asyncio.sleep(0.005)
+                    settings = {"max_concurrency": most, "adaptive": adaptive, "breaker": None}
+                    await gateway.reload(at(one.url, **settings))
+                    assert places() == (number, most)
+                    assert f'concurrency_limit{{provider="p"}} {most}.0' in await metrics(gateway)
+                free.set()
+                await asyncio.gather(*running)
+                assert places() == (0, 7)
+
+    told(story)
+
+
 def test_a_provider_that_is_the_same_goes_on_whole() -> None:
     """Its stack is the very same, with its connection; another's change does not concern it."""
 
@@ -281,7 +320,7 @@ def test_what_is_not_valid_or_can_not_be_made_changes_nothing(
             await ask(gateway)
             generation, served = now(gateway), gateway.served
             before, tasks = (await metrics(gateway)).count("\n"), len(asyncio.all_tasks())
-            jwt = {"issuer": "i", "audience": "a", "jwks_url": "http://127.0.0.1:1/jwks"}
+            issuer = {"issuer": "i", "audience": "a", "jwks_url": "http://127.0.0.1:1/jwks"}
             bad: list[tuple[Config, type[Exception]]] = [
                 (config(modles={}), ConfigError),
                 (config(server={"port": 1}), NeedsRestart),
@@ -291,7 +330,7 @@ def test_what_is_not_valid_or_can_not_be_made_changes_nothing(
             for made, error in bad:
                 with pytest.raises(error):
                     await gateway.reload(made)
-            new = config(jwt=jwt, providers={"p": {"kind": "mock"}, "q": {"kind": "mock"}})
+            new = config(jwt=issuer, providers={"p": {"kind": "mock"}, "q": {"kind": "mock"}})
             with pytest.raises(ReloadFailed, match="issuer's keys"):
                 await gateway.reload(new)
             assert (now(gateway), gateway.served) == (generation, served)
@@ -398,6 +437,29 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
             ]
             (after,) = now(gateway).parts.stacks.clients.values()
             assert after is not before
+
+    told(story)
+
+
+def test_an_issuer_that_is_the_same_keeps_its_keys() -> None:
+    """What judges tokens goes on through a reload of something else, and not through a new secret,
+    after which a token by the old one is refused."""
+
+    async def story() -> None:
+        def made(secret: str, **changes: Any) -> Config:
+            return config(jwt={"issuer": "i", "audience": "a", "secret": secret}, **changes)
+
+        old, new = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+        claims = {"iss": "i", "aud": "a", "sub": "ann", "exp": int(time.time()) + 600}
+        token = jwt.encode(claims, old, algorithm="HS256")
+        gateway = create_gateway(made(old))
+        async with gateway.lifespan():
+            tokens = now(gateway).parts.tokens
+            await gateway.reload(made(old, retry_budget={"ratio": 0.1}))
+            assert now(gateway).parts.tokens is tokens
+            assert (await ask(gateway, token)).status == 200
+            await gateway.reload(made(new))
+            assert (await ask(gateway, token)).status == 401
 
     told(story)
 

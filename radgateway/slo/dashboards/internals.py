@@ -114,6 +114,41 @@ def dependencies() -> tuple[Panel, ...]:
             width=12,
             nothing="none",
         ),
+        Panel(
+            title="Configuration in force",
+            answers="Whether the last configuration that an instance has read is in force.",
+            unit="short",
+            queries=(
+                Query(
+                    expr=gauge("config_last_reload_successful", "instance", how="min"),
+                    legend="{{instance}}",
+                ),
+            ),
+            kind="state-timeline",
+            guide="how-to/reload",
+            words=_YES_NO,
+        ),
+        Panel(
+            title="Reloads",
+            answers="What became of the reloads in the time shown.",
+            unit="short",
+            queries=(Query(expr=grown("config_reloads_total", "outcome"), legend="{{outcome}}"),),
+            kind="stat",
+            guide="how-to/reload",
+        ),
+        Panel(
+            title="Configuration loaded",
+            answers="How long ago an instance last found, or put, its configuration in force.",
+            unit="s",
+            queries=(
+                Query(
+                    expr="time() - "
+                    + gauge("config_last_reload_success_timestamp_seconds", "instance", how="min"),
+                    legend="{{instance}}",
+                ),
+            ),
+            guide="how-to/reload",
+        ),
     )
 
 

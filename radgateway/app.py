@@ -18,7 +18,7 @@ from radgateway.assembly.generation import Composed, Generation
 from radgateway.assembly.parts import Parts, make_instruments
 from radgateway.composition import compose
 from radgateway.config import GatewayConfig, Source, load_config
-from radgateway.config.load import reader
+from radgateway.config.load import ReadAgain, reader
 from radgateway.config.secrets import secrets_in
 from radgateway.exchange import Exchange
 from radgateway.gateway import Gateway
@@ -37,6 +37,7 @@ from radgateway.operations.reload_action import reload_action
 from radgateway.reload.reloader import Loaded, Reloader
 from radgateway.routing.retry_budget import RetryBudget
 from radgateway.routing.router import ProviderRouter
+from radgateway.secrets.guard import SecretsGuard
 from radgateway.telemetry.exposition import MetricsEndpoint
 from radgateway.telemetry.instruments import Instruments
 from radgateway.telemetry.metrics import MetricsMiddleware
@@ -54,7 +55,7 @@ def create_gateway(
     on_end: OnEnd | None = None,
     on_start: Sequence[Callable[[], object]] = (),
     stop: Callable[[], object] | None = None,
-    read: Callable[[], GatewayConfig] | None = None,
+    read: ReadAgain | None = None,
     on_reload: Callable[[GatewayConfig], object] | None = None,
     tell_all: Callable[[], object] | None = None,
 ) -> Gateway:
@@ -76,11 +77,12 @@ def create_gateway(
         source, config = config, load_config(config, os.environ)
         read = read or reader(source, config)
     remember(secrets_in(config))
-    foundation = Foundation(config, instruments or make_instruments(config))
 
     def reloader() -> Reloader:
         assert gateway.reloader is not None
         return gateway.reloader
+
+    foundation = Foundation(config, instruments or make_instruments(config), reloader)
 
     def make(config: GatewayConfig, loaded: Loaded, before: Generation | None) -> Generation:
         parts = Parts(config, foundation, before.parts if before is not None else None)
@@ -105,10 +107,19 @@ def create_gateway(
         on_start=[*foundation.starters, first.parts.start, *on_start],
     )
     gateway.reloader = Reloader(
-        first, make, read=read, drain=foundation.drain, instruments=foundation.instruments
+        first,
+        make,
+        read=partial(_read_again, read, foundation) if read is not None else None,
+        drain=foundation.drain,
+        instruments=foundation.instruments,
     )
     gateway.closers += [*foundation.watchers, gateway.reloader.aclose, *foundation.closers]
     return gateway
+
+
+def _read_again(read: ReadAgain, foundation: Foundation) -> GatewayConfig:
+    """What is known of the secrets store serves where it does not answer."""
+    return read(foundation.secrets.reading)
 
 
 def _composed(
@@ -156,6 +167,7 @@ def _outer(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
         ),
         partial(MetricsMiddleware, instruments=lasting.instruments),
         partial(DrainGuard, drain=lasting.drain),
+        *_secrets_guard(parts),
     ]
     if config.keys or parts.tokens is not None:
         layers.append(
@@ -218,5 +230,13 @@ def _admin(parts: Parts, on_end: OnEnd | None) -> list[Layer]:
     return [
         partial(RequestContextMiddleware, on_end=on_end),
         partial(MetricsMiddleware, instruments=parts.foundation.instruments),
+        *_secrets_guard(parts),
         partial(ApiKeyAuth, keys=access.admin_keys(parts.config), require_admin=True),
     ]
+
+
+def _secrets_guard(parts: Parts) -> list[Layer]:
+    """Before anybody is let in by a secret that may have been revoked."""
+    if parts.config.store_reading is None:
+        return []
+    return [partial(SecretsGuard, secrets=parts.foundation.secrets)]

@@ -42,6 +42,11 @@ SIGTERM ends it gently: readiness turns 503, new requests are refused, those in 
 SIGHUP reads the configuration again, whole or not at all; requests in flight keep theirs.
 With --workers, each worker holds its own limits and breakers; /metrics shows the sum of all.
 """
+_CHECK_EPILOG = """\
+Variables and files are read; the store of infisical: references is asked with --resolve only:
+  radgateway check-config gateway.yaml             on any machine
+  radgateway check-config --resolve gateway.yaml   where the store can be reached
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,8 +87,13 @@ def _parser() -> argparse.ArgumentParser:
         "check-config",
         help="check a configuration and show what would be in force",
         description="Print the effective configuration, secrets masked, or every error.",
+        epilog=_CHECK_EPILOG,
+        formatter_class=raw,
     )
     check.add_argument("file", type=Path, metavar="FILE", help="a YAML file")
+    check.add_argument(
+        "--resolve", action="store_true", help="also read the secrets of the secrets store"
+    )
     check.set_defaults(run=_check_config)
     health.add_to(commands)
     chaos.add_to(commands)
@@ -111,7 +121,7 @@ def _workers(text: str) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    config = load_config(options.file, os.environ)
+    config = load_config(options.file, os.environ, ask_store=options.resolve)
     for notice in _notices(config):
         print(f"note: {notice}", file=sys.stderr)
     print(effective(config), end="")

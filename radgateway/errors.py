@@ -58,6 +58,7 @@ CATALOGUE: dict[str, Kind] = {
     "budget_exceeded": Kind(429, "rate_limit", False),
     "overloaded": Kind(503, "overloaded"),
     "auth_unavailable": Kind(503, "overloaded"),
+    "secrets_expired": Kind(503, "overloaded"),
     "queue_timeout": Kind(503, "overloaded"),
     "deadline_exceeded": Kind(504, "timeout"),
     "draining": Kind(503, "overloaded"),

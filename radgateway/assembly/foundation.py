@@ -10,10 +10,12 @@ from functools import partial
 
 from radgateway import __version__
 from radgateway.assembly import limits, providers, standing, usage
+from radgateway.assembly.secrets import secrets_refresher
 from radgateway.config.schema import GatewayConfig, ServerConfig
 from radgateway.inbound.drain import Drain, DrainLimits
 from radgateway.inbound.limit_storage import close_storage
 from radgateway.operations.degraded import DependencyWatch
+from radgateway.reload.reloader import Reloader
 from radgateway.routing.latency import LatencyBook
 from radgateway.telemetry.genai_names import (
     OPT_IN,
@@ -35,7 +37,9 @@ class Foundation:
     What it is made from needs a restart to change (`config/restart.py`).
     """
 
-    def __init__(self, config: GatewayConfig, instruments: Instruments) -> None:
+    def __init__(
+        self, config: GatewayConfig, instruments: Instruments, reloader: Callable[[], Reloader]
+    ) -> None:
         self.instruments = instruments
         self.drain = Drain(drain_limits(config.server), _drain_told)
         self.hints = providers.breaker_hints(config)
@@ -47,6 +51,7 @@ class Foundation:
         self.lengths = Lengths()
         self.dependencies = DependencyWatch({}, standing.modes_shown(instruments))
         self.lag = LoopLagMonitor(instruments)
+        self.secrets = secrets_refresher(config, instruments, reloader)
         self._trace(config)
 
     def _trace(self, config: GatewayConfig) -> None:
@@ -72,13 +77,13 @@ class Foundation:
     @property
     def starters(self) -> list[Callable[[], object]]:
         """What has to be started, in the event loop that serves."""
-        runs = (self.lag, self.dependencies, self.hints, self.usage)
+        runs = (self.lag, self.dependencies, self.hints, self.usage, self.secrets)
         return [each.start for each in runs if each is not None]
 
     @property
     def watchers(self) -> list[Callable[[], Awaitable[object]]]:
-        """What is closed first: it reports on all others."""
-        return [self.lag.aclose, self.dependencies.aclose]
+        """What is closed first: it reports on all others, or changes them."""
+        return [self.secrets.aclose, self.lag.aclose, self.dependencies.aclose]
 
     @property
     def closers(self) -> list[Callable[[], Awaitable[object]]]:

@@ -127,6 +127,7 @@ class Parts:
         lasting.dependencies.checks = standing.checks(self)
         sampled: list[Callable[[float], object]] = [
             lambda lag_s: instruments.retry_budget_balance.set(budget.balance),
+            lambda lag_s: instruments.secrets_age.set(lasting.secrets.age_s),
             usage.connections_shown(lasting.usage, instruments),
         ]
         if self.shed is not None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from radgateway.assembly.parts import Parts
 
-from radgateway.assembly.upstream_clients import trusting
 from radgateway.config.schema import GatewayConfig
 from radgateway.operations.degraded import Check, Mode
 from radgateway.operations.providers import ProviderStatus
@@ -28,6 +27,7 @@ from radgateway.reload.reloader import Loaded
 from radgateway.routing.models import Provider
 from radgateway.telemetry.genai_names import GenAIProvider, provider_of
 from radgateway.telemetry.instruments import Instruments
+from radgateway.upstream.connect import trusting
 from radgateway.usage.price_book import PriceBook
 
 
@@ -123,8 +123,7 @@ def checks(parts: Parts) -> dict[str, Check]:
     known: dict[str, Check] = {
         "limits": lambda: limits.word,
         "usage": lambda: "ok" if usage.available else "unavailable",
-        # They were read at the start, or there would have been none.
-        "secrets": lambda: "ok",
+        "secrets": lambda: lasting.secrets.state,
         "traces": lasting.collector,
     }
     if usage.journal is not None:

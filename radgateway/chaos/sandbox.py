@@ -137,7 +137,12 @@ class Sandbox:
         return process
 
     async def gateway(
-        self, config: Mapping[str, Any], name: str = "gateway", *, port: int = 0
+        self,
+        config: Mapping[str, Any],
+        name: str = "gateway",
+        *,
+        port: int = 0,
+        environ: Mapping[str, str] | None = None,
     ) -> Process:
         """Serve a gateway of this configuration, with the sandbox's keys and metrics on."""
         whole = {
@@ -148,7 +153,8 @@ class Sandbox:
             "telemetry": {"metrics": True, "log_level": "warn"},
             **config,
         }
-        process = self._serve(name, whole, port, _variables(self._settings))
+        variables = {**_variables(self._settings), **(environ or {})}
+        process = self._serve(name, whole, port, variables)
         return await _started(process)
 
     async def mock_upstream(self, name: str = "upstream", **mock: float) -> Process:

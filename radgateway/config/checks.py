@@ -12,6 +12,7 @@ from radgateway.config.problems import Path, nearest, shown
 from radgateway.config.providers import ModelConfig, ProviderConfig
 from radgateway.config.schema import GatewayConfig
 from radgateway.config.secrets import Dsn, Secret
+from radgateway.config.secrets_store import InfisicalConfig
 from radgateway.config.values import MODEL, NAME
 from radgateway.inbound.bearer_tokens import SECRET_MIN_BYTES
 from radgateway.inbound.compact_jwt import looks_like_token
@@ -41,6 +42,8 @@ def faults(config: GatewayConfig, known_providers: Container[str] = ()) -> Itera
         yield from _jwt(config, config.jwt)
     for name, provider in config.providers.items():
         yield from _provider(config, name, provider)
+    if config.secrets.infisical is not None:
+        yield from _store(config, config.secrets.infisical)
     yield from _names(config)
     for name, model in config.models.items():
         yield from _model(config, name, model, known_providers)
@@ -114,6 +117,24 @@ def _jwt(config: GatewayConfig, jwt: JwtConfig) -> Iterator[Fault]:
     for index, key in enumerate(config.keys):
         if key.secret.resolved and looks_like_token(key.secret.reveal().encode()):
             yield ("keys", index, "secret"), "has the form of a JWT, and would be taken for one"
+
+
+def _store(config: GatewayConfig, store: InfisicalConfig) -> Iterator[Fault]:
+    at = ("secrets", "infisical")
+    if store.token is None:
+        for name in ("client_id", "client_secret"):
+            if getattr(store, name) is None:
+                yield (*at, name), "is missing; an identity has one (or give a token)"
+    elif store.client_id is not None or store.client_secret is not None:
+        yield (*at, "token"), "stands beside a client id and secret; give one or the other"
+    if (store.cache_file is None) != (store.cache_key is None):
+        yield (*at, "cache_file"), "and cache_key go together"
+    elif store.cache_file is not None and importlib.util.find_spec("cryptography") is None:
+        yield (*at, "cache_file"), 'needs cryptography: pip install "radgateway[secrets]"'
+    if store.ca_file is not None and not os.path.isfile(store.ca_file):
+        yield (*at, "ca_file"), f"there is no file {store.ca_file!r}"
+    if store.max_stale_s is not None and store.max_stale_s < 2 * config.secrets.refresh_s:
+        yield (*at, "max_stale_s"), "must be at least twice secrets.refresh_s"
 
 
 def _provider(config: GatewayConfig, name: str, provider: ProviderConfig) -> Iterator[Fault]:

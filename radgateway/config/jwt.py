@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from radgateway.config.secrets import Secret
+from radgateway.config.values import loopback
 from radgateway.inbound.bearer_tokens import TokenRules
 from radgateway.inbound.limit_set import REQUESTS, check_rates
 
@@ -97,13 +97,6 @@ def _check_url(url: str) -> None:
         raise ValueError("jwks_url must be an https:// URL")
     if "@" in parts.netloc or parts.fragment:
         raise ValueError("jwks_url must not carry a user or a fragment")
-    if parts.scheme == "http" and not _loopback(host):
+    if parts.scheme == "http" and not loopback(host):
         # Whoever can change the answer on its way could sign tokens of their own.
         raise ValueError("jwks_url must be https://; http:// is for this machine only")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

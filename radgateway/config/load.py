@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,8 +18,9 @@ from radgateway.config import checks, defaults, environment, original
 from radgateway.config.bind import Binder
 from radgateway.config.prices import PriceFile
 from radgateway.config.problems import ConfigError, Path, Problem, Report, dotted
+from radgateway.config.references import local, references_in
+from radgateway.config.references import resolve as resolve_references
 from radgateway.config.schema import GatewayConfig
-from radgateway.config.secrets import resolve as resolve_references
 from radgateway.config.tree import (
     MAX_BYTES,
     Node,
@@ -29,24 +31,35 @@ from radgateway.config.tree import (
     note_places,
     parse_yaml,
 )
+from radgateway.secrets.at_start import SecretsAtStart
+from radgateway.secrets.reading import STORE, StoreReading
 
 Source = FilePath | str | Mapping[str, Any] | GatewayConfig | None
 """A file, its content as a mapping, a finished configuration, or None for the embedded one."""
 
 
 def load_config(
-    source: Source, environ: Mapping[str, str] | None = None, *, resolve: bool = True
+    source: Source,
+    environ: Mapping[str, str] | None = None,
+    *,
+    resolve: bool = True,
+    ask_store: bool = True,
+    known: StoreReading | None = None,
 ) -> GatewayConfig:
     """The configuration to build a gateway from, its secrets read. Raises `ConfigError`.
 
     `environ` is the process's own by default. A `GatewayConfig` is taken as it is, with nothing
     laid over it. `resolve=False` leaves references unread, for checking a file away from where
-    its secrets are.
+    its secrets are; `ask_store=False` leaves those of the store alone. `known` is what is known of
+    the store, should it not answer.
     """
     environ = os.environ if environ is None else environ
     report = Report()
+    read: _ReadSecrets = _left_alone
+    if resolve:
+        read = partial(_all_read, environ, known) if ask_store else partial(_local_read, environ)
     if isinstance(source, GatewayConfig):
-        return _finish(source, environ, report, None, resolve=resolve)
+        return _finish(source, report, None, read)
     root = _tree(source, environ, report)
     note_places(root, report)
     binder = Binder(report)
@@ -58,17 +71,21 @@ def load_config(
     _judge_literals(config, binder, report)
     given = root.value.get("providers") if isinstance(root.value, dict) else None
     names = given.value if given is not None and isinstance(given.value, dict) else {}
-    return _finish(config, environ, report, binder, resolve=resolve, providers=names)
+    return _finish(config, report, binder, read, providers=names)
 
 
-def reader(source: Source, config: GatewayConfig) -> Callable[[], GatewayConfig]:
+ReadAgain = Callable[[StoreReading | None], GatewayConfig]
+"""Reads a configuration once more; gets what is known of the secrets store, should it be away."""
+
+
+def reader(source: Source, config: GatewayConfig) -> ReadAgain:
     """Reads again what `config` came from, with the environment as it is then.
 
     A key that was made up for it stays the same: nobody could know another one.
     """
     made_up = next((key.secret.reveal() for key in config.keys if key.secret.generated), None)
     kept = {"RAD_KEY": made_up} if made_up is not None else {}
-    return lambda: load_config(source, {**os.environ, **kept})
+    return lambda known: load_config(source, {**os.environ, **kept}, known=known)
 
 
 def default_config(environ: Mapping[str, str] | None = None) -> GatewayConfig:
@@ -85,7 +102,8 @@ def resolve_secrets(
 ) -> GatewayConfig:
     """A copy with every reference read. Raises `ConfigError` naming each that can't be."""
     report = Report()
-    resolved = resolve_references(config, os.environ if environ is None else environ, report.add)
+    environ = os.environ if environ is None else environ
+    resolved = _all_read(environ, None, config, report.add)
     report.raise_if_any()
     return resolved
 
@@ -186,13 +204,38 @@ def _judge_literals(config: GatewayConfig, binder: Binder, report: Report) -> No
             report.notice(f"{dotted(path)} holds a secret in plain text; env:NAME keeps it out")
 
 
+_Add = Callable[[Path, str], None]
+_ReadSecrets = Callable[[GatewayConfig, _Add], GatewayConfig]
+
+
+def _all_read(
+    environ: Mapping[str, str], known: StoreReading | None, config: GatewayConfig, add: _Add
+) -> GatewayConfig:
+    at_start = SecretsAtStart(config, config.secrets.infisical, environ, known)
+    resolved = resolve_references(config, at_start.read, add)
+    return replace(resolved, store_reading=at_start.reading)
+
+
+def _local_read(environ: Mapping[str, str], config: GatewayConfig, add: _Add) -> GatewayConfig:
+    elsewhere = {path for path, each in references_in(config).items() if each.startswith(STORE)}
+
+    def add_local(path: Path, message: str) -> None:
+        if path not in elsewhere:
+            add(path, message)
+
+    return resolve_references(config, local(environ), add_local)
+
+
+def _left_alone(config: GatewayConfig, add: _Add) -> GatewayConfig:
+    return config
+
+
 def _finish(
     config: GatewayConfig,
-    environ: Mapping[str, str],
     report: Report,
     binder: Binder | None,
+    read: _ReadSecrets,
     *,
-    resolve: bool,
     providers: Mapping[str, Any] | None = None,
 ) -> GatewayConfig:
     """Read the secrets, check how the parts fit, and raise what was found."""
@@ -201,8 +244,7 @@ def _finish(
         report.add(binder.origin(path) if binder is not None else path, message)
 
     spoiled = frozenset(report.spoiled)
-    if resolve:
-        config = resolve_references(config, environ, add)
+    config = read(config, add)
     for path, message in checks.faults(config, providers or {}):
         there = binder.origin(path) if binder is not None else path
         if there[:-1] not in spoiled or len(there) == 1:

@@ -64,11 +64,6 @@ _UNSUPPORTED: Mapping[str, str] = {
     },
     "JWT_ACCESS_SECRET": f"{_LATER}: name it in the file, as jwt.secret, with issuer and audience",
     "JWT_REFRESH_SECRET": f"{_LATER}: the gateway verifies tokens and issues none",
-    **{
-        f"INFISICAL_{name}": "has no effect yet: infisical: references arrive with the "
-        "secrets release"
-        for name in ("API_URL", "TOKEN", "WORKSPACE_ID", "ENVIRONMENT")
-    },
     "LOG_OUTPUT": f"{_LATER}: logs go to standard output",
     "LOG_SOURCE": _LATER,
     "FORCE_SECURE_COOKIES": f"{_LATER}: the gateway sets no cookies",
@@ -203,6 +198,26 @@ def _log_level(root: Settings, variable: str, environ: Mapping[str, str], report
         _put(root, "telemetry.log_level", level, variable)
 
 
+def _infisical(root: Settings, variable: str, environ: Mapping[str, str], report: Report) -> None:
+    project = environ.get("INFISICAL_WORKSPACE_ID", "").strip()
+    if not project:
+        # Infisical's own command sets a token for whatever it runs.
+        report.notice(f"{variable} has no effect without INFISICAL_WORKSPACE_ID")
+        return
+    store = {
+        "project_id": Node(project, "INFISICAL_WORKSPACE_ID"),
+        "environment": Node(
+            environ.get("INFISICAL_ENVIRONMENT", "").strip() or "dev", "INFISICAL_ENVIRONMENT"
+        ),
+        "path": Node("/rad-gateway", "INFISICAL_WORKSPACE_ID"),
+        "token": Node("env:INFISICAL_TOKEN", "INFISICAL_TOKEN"),
+    }
+    url = environ.get("INFISICAL_API_URL", "").strip().rstrip("/").removesuffix("/api")
+    if url:
+        store["url"] = Node(url, "INFISICAL_API_URL")
+    root["secrets"] = Node({"infisical": Node(store, "INFISICAL_TOKEN")}, "INFISICAL_TOKEN")
+
+
 def _plain(path: str) -> Callable[[Settings, str, Mapping[str, str], Report], None]:
     def read(root: Settings, variable: str, environ: Mapping[str, str], report: Report) -> None:
         _put(root, path, environ[variable].strip(), variable)
@@ -221,5 +236,6 @@ _READERS: Mapping[str, Callable[[Settings, str, Mapping[str, str], Report], None
     "RAD_DB_DRIVER": _database,
     "RAD_DB_DSN": _database,
     "RAD_REDIS_ADDR": _redis,
+    "INFISICAL_TOKEN": _infisical,
     "LOG_LEVEL": _log_level,
 }

@@ -40,9 +40,10 @@ def shown(text: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where something known is close to a name, else what there is."""
     known = sorted(known)
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    lowered = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean {shown(close[0])!r}?"
+        return f"; did you mean {shown(lowered[close[0]])!r}?"
     some = ", ".join(shown(name) for name in known[:20])
     return f"; known: {some}{', …' if len(known) > 20 else ''}" if known else ""
 

@@ -18,6 +18,7 @@ from radgateway.config.jwt import JwtConfig
 from radgateway.config.prices import PricesConfig
 from radgateway.config.providers import ModelConfig, ProviderConfig
 from radgateway.config.secrets import Dsn, Secret
+from radgateway.config.secrets_store import SecretsConfig
 from radgateway.config.values import DAY_S, HOST_PORT, NAME, http_url, matches, within
 from radgateway.exchange import Priority
 from radgateway.inbound.limit_set import (
@@ -31,6 +32,7 @@ from radgateway.inbound.limit_set import (
     check_rates,
 )
 from radgateway.routing.retry_budget import RetryBudgetConfig
+from radgateway.secrets.reading import StoreReading
 from radgateway.slo.objectives import Objectives
 from radgateway.usage.retention import RetentionConfig
 
@@ -304,6 +306,12 @@ class GatewayConfig:
     slo: Objectives = field(default_factory=Objectives)
     """What is promised: `/v0/management/slo` holds it against the ledger, and `radgateway slo`
     makes alerts and dashboards of it."""
+    secrets: SecretsConfig = field(default_factory=SecretsConfig)
+    """How secrets are read again while the gateway serves, and the store they may be in."""
     chaos: ChaosConfig = field(default_factory=ChaosConfig)
     notices: tuple[str, ...] = field(default=(), compare=False, metadata={"derived": True})
     """What whoever starts the gateway should know; found while loading, not a key."""
+    store_reading: StoreReading | None = field(
+        default=None, compare=False, metadata={"derived": True}
+    )
+    """What the references into the secrets store were read from; None where there are none."""

@@ -1,30 +1,23 @@
 """Secrets that can't be printed by accident, and the references they are read from.
 
-A configuration names where a secret is (`env:NAME`, `file:PATH`), so the file itself can be shown
-and shared. What was read is held by a `Secret`, whose text nothing but `reveal` gives out: not
-`repr`, `str`, a format, a log line, or the effective configuration.
+A configuration names where a secret is (`env:NAME`, `file:PATH`, `infisical:NAME`), so the file
+itself can be shown and shared. What was read is held by a `Secret`, whose text nothing but
+`reveal` gives out: not `repr`, `str`, a format, a log line, or the effective configuration.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from radgateway.config.problems import Path
 
 MASK = "***"
 REFERENCE = re.compile(r"(env|file|infisical):(.*)", re.DOTALL)
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SENDABLE = re.compile(r"[!-~]([ -~]*[!-~])?")
-"""Visible ASCII: what a header can carry (RFC 9110 §5.5) and survives every proxy."""
-FILE_MAX_BYTES = 64 * 1024
-T = TypeVar("T")
 
 
 class Secret:
@@ -141,24 +134,6 @@ def has_user_info(url: str) -> bool:
     return "@" in urlsplit(url).netloc
 
 
-def resolve(config: T, environ: Mapping[str, str], add: Callable[[Path, str], None]) -> T:
-    """A copy with every reference read; `add` is told of what can't be, which stays as it is."""
-
-    def read(value: Secret | Dsn, path: Path) -> Secret | Dsn:
-        secret = value.secret if isinstance(value, Dsn) else value
-        text, fault = _read(secret, environ)
-        if fault is None and isinstance(value, Secret) and not _SENDABLE.fullmatch(text):
-            fault = "holds a character that no HTTP header can carry, or a space at an end"
-        if fault is not None:
-            add(path, fault)
-            return value
-        known = Secret(text, reference=secret.reference, generated=secret.generated)
-        return Dsn(known) if isinstance(value, Dsn) else known
-
-    resolved: T = _map_secrets(config, (), read)
-    return resolved
-
-
 def secrets_in(config: Any) -> list[str]:
     """The secret texts of a configuration that was resolved: keys, and the passwords of DSNs."""
     found: list[str] = []
@@ -170,7 +145,7 @@ def secrets_in(config: Any) -> list[str]:
             found.extend(_passwords(value.reveal()))
         return value
 
-    _map_secrets(config, (), note)
+    map_secrets(config, (), note)
     return found
 
 
@@ -181,69 +156,24 @@ def _passwords(dsn: str) -> list[str]:
     return [*raw, *map(unquote, raw)]
 
 
-def _map_secrets(
+def map_secrets(
     value: Any, path: Path, change: Callable[[Secret | Dsn, Path], Secret | Dsn]
 ) -> Any:
+    """A copy of a configuration in which each secret is what `change` makes of it."""
     if isinstance(value, Secret | Dsn):
         return change(value, path)
     if isinstance(value, Mapping):
-        return {key: _map_secrets(item, (*path, key), change) for key, item in value.items()}
+        return {key: map_secrets(item, (*path, key), change) for key, item in value.items()}
     if isinstance(value, tuple):
-        return tuple(_map_secrets(item, (*path, i), change) for i, item in enumerate(value))
+        return tuple(map_secrets(item, (*path, i), change) for i, item in enumerate(value))
     if is_dataclass(value) and not isinstance(value, type):
         changes: dict[str, Any] = {}
         for field in fields(value):
+            if field.metadata.get("derived"):
+                continue  # found while loading, and no part of what was configured
             old = getattr(value, field.name)
-            new = _map_secrets(old, (*path, field.name), change)
+            new = map_secrets(old, (*path, field.name), change)
             if new is not old:
                 changes[field.name] = new
         return replace(value, **changes) if changes else value
     return value
-
-
-def _read(secret: Secret, environ: Mapping[str, str]) -> tuple[str, str | None]:
-    """The text of a secret, or what is wrong with it."""
-    if secret.resolved:
-        text = secret.reveal()
-        return text, None if text else "is empty"
-    kind, _, name = (secret.reference or "").partition(":")
-    if kind == "env":
-        return _read_variable(name, environ)
-    if kind == "file":
-        return _read_file(name)
-    return "", (
-        "infisical: references arrive with the secrets release; "
-        "until then use env:NAME or file:PATH"
-    )
-
-
-def _read_variable(name: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
-    if not _VARIABLE.fullmatch(name):
-        # Not repeated: who writes `env:` in front of the secret itself must not find it in a log.
-        return "", "env: must be followed by the name of an environment variable"
-    text = environ.get(name)
-    if text is None:
-        return "", f"the environment variable {name} is not set"
-    return text, None if text else f"the environment variable {name} is empty"
-
-
-def _read_file(path: str) -> tuple[str, str | None]:
-    try:
-        # A pipe would make the start wait for whoever writes to it.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return "", f"{path!r} is not a regular file"
-            data = file.read(FILE_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a path"
-        return "", f"the file {path!r} can't be read: {reason}"
-    if len(data) > FILE_MAX_BYTES:
-        return "", f"the file {path!r} is larger than {FILE_MAX_BYTES} bytes"
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return "", f"the file {path!r} is not UTF-8 text"
-    # Editors and `echo` end a file with one newline; a second would be part of the secret.
-    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
-    return text, None if text else f"the file {path!r} is empty"

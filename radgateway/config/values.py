@@ -5,6 +5,7 @@ A `ValueError` starts with the name of the field, which is its key.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -47,3 +48,11 @@ def http_url(name: str, url: str) -> None:
         raise ValueError(f"{name} must be an http:// or https:// URL{found}")
     if has_user_info(url) or parts.query or parts.fragment:
         raise ValueError(f"{name} must not carry a user, a query or a fragment; use headers")
+
+
+def loopback(host: str) -> bool:
+    """Whether a host is this machine, as far as its name or address says."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -366,7 +366,7 @@ _SHOWN: Final[dict[str, Schema]] = {
     "Health": record({"status": {"const": "ok"}}),
     "Readiness": record(
         {
-            "status": words(("ready", "draining")),
+            "status": words(("ready", "draining", "unavailable")),
             "in_flight": COUNT,
             "dependencies": said(mapped(TEXT), "The state of each, in a word."),
             "degraded": listed(record({"dependency": TEXT, "state": TEXT, "behaviour": TEXT})),

@@ -27,6 +27,8 @@ class Mode(NamedTuple):
     """Whether the dependency does its work."""
     behaviour: str
     """What the gateway does meanwhile; empty where that is nothing special."""
+    ready: bool = True
+    """Whether it can serve at all; readiness is 503 where it can't."""
 
 
 MODES: Final[tuple[Mode, ...]] = (
@@ -79,8 +81,22 @@ MODES: Final[tuple[Mode, ...]] = (
         "secrets",
         "unreadable",
         False,
-        "the process does not start, and names each secret that can't be read; what was read at "
-        "the start stays in force when its file or variable goes away",
+        "the process does not start, and names each secret that can't be read",
+    ),
+    Mode(
+        "secrets",
+        "stale",
+        False,
+        "the last known secrets serve: those of a file for as long as it can't be read, those of "
+        "the store for at most secrets.infisical.max_stale_s",
+    ),
+    Mode(
+        "secrets",
+        "expired",
+        False,
+        "new requests are answered 503 secrets_expired with Retry-After, and readiness is 503: a "
+        "key that was revoked must not work for ever; what is under way goes on",
+        ready=False,
     ),
     Mode("tokens", "ok", True, ""),
     Mode(

@@ -2,8 +2,8 @@
 
 Liveness asks whether the process should be killed: it looks at nothing, since a restart mends no
 dependency. Readiness asks whether to send work here: no while starting or draining. The state of
-dependencies is shown, and takes no replica out of service: a store that all of them share would
-take all of them out at once.
+dependencies is shown, and takes no replica out of service, since a store that all of them share
+would take all of them out at once; but for one that leaves nothing to serve with.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def liveness() -> JSONEndpoint:
 
 
 def readiness(drain: Drain, dependencies: DependencyWatch) -> JSONEndpoint:
-    """GET /health/ready: 200 while work is taken, 503 while draining; what is degraded, and how."""
+    """GET /health/ready: 200 while work is taken, else 503; what is degraded, and how."""
 
     async def ready(query: Query) -> tuple[int, Any]:
-        body = {
-            "status": "draining" if drain.leaving else "ready",
-            "in_flight": drain.in_flight,
-            **shown(dependencies.read()),
-        }
-        return (503 if drain.leaving else 200), body
+        modes = dependencies.read()
+        status = "ready" if all(mode.ready for mode in modes.values()) else "unavailable"
+        if drain.leaving:
+            status = "draining"
+        body = {"status": status, "in_flight": drain.in_flight, **shown(modes)}
+        return (200 if status == "ready" else 503), body
 
     return JSONEndpoint(ready)

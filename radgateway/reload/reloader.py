@@ -135,6 +135,10 @@ class Reloader:
         """The same with a configuration whose secrets have been read."""
         return await asyncio.shield(self._told(self._apply(config, by), by))
 
+    async def revise(self, change: Callable[[GatewayConfig], GatewayConfig], by: str) -> Diff:
+        """The same with what `change` makes of the configuration that is in force by then."""
+        return await asyncio.shield(self._told(self._revised(change, by), by))
+
     async def check(self, by: str) -> Diff:
         """What a reload would change. Raises what it would, except for what only trying shows."""
         return await asyncio.shield(self._told(self._checked(), by))
@@ -170,6 +174,10 @@ class Reloader:
     async def _apply(self, config: GatewayConfig, by: str) -> Diff:
         async with self._lock:
             return await self._put_in_force(config, by)
+
+    async def _revised(self, change: Callable[[GatewayConfig], GatewayConfig], by: str) -> Diff:
+        async with self._lock:
+            return await self._put_in_force(change(self.current.config), by)
 
     async def _checked(self) -> Diff:
         async with self._lock:

@@ -238,7 +238,23 @@ def _capacity(settings: Settings) -> Iterator[Case]:
             alert="DBConnectionExhausted",
             checks=(Check("20m"),),
         )
-    yield from without_data("HighMemoryUsage", "DBConnectionExhausted", "RuleEvaluationFailures")
+    age = f"rad_gateway_secrets_age_seconds{{{labels}}}"
+    yield Case(
+        name="SecretsStale: a store that was read too long ago fires, but not before 5m",
+        series=(Series(age, "601x20"),),
+        alert="SecretsStale",
+        checks=(Check("4m"), Check("5m", (Fired(where, Decimal(601)),))),
+    )
+    for values, what in (("600x20", "at its threshold"), ("0x20", "without a store")):
+        yield Case(
+            name=f"SecretsStale: {what} it is silent",
+            series=(Series(age, values),),
+            alert="SecretsStale",
+            checks=(Check("20m"),),
+        )
+    yield from without_data(
+        "HighMemoryUsage", "DBConnectionExhausted", "SecretsStale", "RuleEvaluationFailures"
+    )
 
 
 def _watching(settings: Settings) -> Iterator[Case]:

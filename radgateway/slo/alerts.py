@@ -303,6 +303,20 @@ def _capacity() -> Iterator[Alert]:
         "are served; usage rows wait in the journal.",
         action="Find what holds the connections: locks, slow statements, or a server that hangs.",
     )
+    yield Alert(
+        name="SecretsStale",
+        # Several refreshes at the default interval; a day remains until the last known expire.
+        expr="max by (job, instance) (rad_gateway_secrets_age_seconds) > 600",
+        hold="5m",
+        priority="P2",
+        category="infrastructure",
+        delivery="chat",
+        runbook="secrets",
+        summary="{{ $labels.instance }} can't read the secrets store.",
+        description="{{ $labels.instance }} serves with secrets that are {{ $value }} s old. "
+        "Once they are older than max_stale_s it refuses all requests.",
+        action="Bring the store back, or the way to it. Until then no rotation comes into force.",
+    )
 
 
 def _burn_rates(settings: Settings) -> Iterator[Alert]:

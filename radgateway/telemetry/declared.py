@@ -38,6 +38,9 @@ RELOAD_OUTCOMES: Final = ("applied", "unchanged", "invalid", "needs_restart", "f
 """What becomes of a reload; only the first two leave the file and what is in force the same."""
 CONNECTION_STATES: Final = ("in_use", "idle")
 HEDGE_OUTCOMES: Final = ("won", "lost", "failed", "abandoned")
+SECRETS_OUTCOMES: Final = ("unchanged", "rotated", "refused", "failed")
+"""What a look at the secrets comes to: changes are put in force or not; the store does not answer.
+"""
 TOKEN_TYPES: Final = ("input", "output", "cached_input", "reasoning_output")
 """Kinds of tokens; those cached are among the input, those of reasoning among the output."""
 SHED_REASONS: Final = ("queue_full", "displaced", "queue_timeout", "client_deadline", "loop_lag")
@@ -300,6 +303,19 @@ METRICS: Final[dict[str, Declared]] = {
             "counter",
             (),
             "Usage rows that never reached the ledger.",
+        ),
+        Declared(
+            "rad_gateway_secrets_age_seconds",
+            "gauge",
+            (),
+            "Since the secrets store was last read; 0 where no secret is in one.",
+            "livemax",
+        ),
+        Declared(
+            "rad_gateway_secrets_refreshes_total",
+            "counter",
+            ("outcome",),
+            "Readings of the secrets store, and changes of secrets.",
         ),
         Declared("rad_gateway_log_lines_dropped_total", "counter", (), "Log lines not written."),
         Declared(

@@ -241,6 +241,40 @@ LINES: Final[dict[str, DeclaredLine]] = {
         _line("jwt.keys_lost", "warning", "reason", "The issuer's keys can't be had."),
         _line("jwt.keys_recovered", "warning", "", "They can again."),
         _line("log.dropped", "warning", "lines", "So many lines are missing here."),
+        # of secrets
+        _line(
+            "secrets.rotated",
+            "warning",
+            "changed",
+            "Other secrets are in force: where they stand and what they are read from.",
+            always=True,
+        ),
+        _line(
+            "secrets.refused",
+            "warning",
+            "changed reason",
+            "Other secrets could not be put in force; those before them serve.",
+            always=True,
+        ),
+        _line("secrets.failed", "warning", "", "The secrets store can't be read."),
+        _line("secrets.recovered", "warning", "", "It can again."),
+        _line("secrets.expired", "error", "age_s", "What is known of it is too old to serve."),
+        _line(
+            "secrets.unreadable",
+            "warning",
+            "reference",
+            "A reference gives no secret that can be used; its last one serves.",
+        ),
+        _line("secrets.readable", "warning", "reference", "It does again."),
+        _line(
+            "secrets.needs_restart",
+            "warning",
+            "changed",
+            "Secrets have changed that a running process can't take up.",
+        ),
+        _line("secrets.unsealed", "warning", "", "The sealed file can't be written."),
+        _line("secrets.look_failed", "error", "", "Looking after secrets has a bug."),
+        # of limits
         _line(
             "rate_limit.memory_per_replica",
             "warning",

@@ -33,6 +33,7 @@ from radgateway.telemetry.declared import (
     LIMITED,
     METRICS,
     RELOAD_OUTCOMES,
+    SECRETS_OUTCOMES,
     SHED_REASONS,
     TOKEN_TYPES,
 )
@@ -194,6 +195,10 @@ class Instruments:
         self.usage_records_lost: Counter = plain["usage_records_lost_total"]
         self.db_connections = family["db_connections"]
         self.db_connections_max: Gauge = plain["db_connections_max"]
+        self.secrets_age, self.secrets_refreshes = (
+            plain["secrets_age_seconds"],
+            family["secrets_refreshes_total"],
+        )
         self.log_lines_dropped: Counter = plain["log_lines_dropped_total"]
         self._start_at_zero()
         family["build_info"](version, environment).set(1)
@@ -293,6 +298,8 @@ class Instruments:
             self.auth_failures(reason)
         for outcome in HEDGE_OUTCOMES:
             self.hedges(outcome)
+        for outcome in SECRETS_OUTCOMES:
+            self.secrets_refreshes(outcome)
         for kind in LIMITED:
             self.rate_limited(kind)
         for state in CONNECTION_STATES:
@@ -359,7 +366,7 @@ def _guards(labels: LabelSets) -> Guards:
         "model": labels.models,
         "api_key_name": (labels.api_key_names or frozenset()) | {""},
         "fault": frozenset({"latency", *FAULT_KINDS}),
-        "outcome": frozenset((*HEDGE_OUTCOMES, *OUTCOMES, *RELOAD_OUTCOMES)),
+        "outcome": frozenset((*HEDGE_OUTCOMES, *OUTCOMES, *RELOAD_OUTCOMES, *SECRETS_OUTCOMES)),
         "type": frozenset(TOKEN_TYPES),
         "state": frozenset({*STATES, *CONNECTION_STATES}),
     }

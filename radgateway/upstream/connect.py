@@ -47,3 +47,11 @@ def connect(
         verify=ssl_context if ssl_context is not None else True, trust_env=False, limits=limits
     )
     return HTTPXUpstream(transport, max_connections=max_connections)
+
+
+def trusting(ca_file: str | None) -> ssl.SSLContext | None:
+    """TLS settings that trust the authorities of one file; None for the system's.
+
+    Raises OSError for a file that holds none.
+    """
+    return ssl.create_default_context(cafile=ca_file) if ca_file is not None else None

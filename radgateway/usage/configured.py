@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from radgateway.config import GatewayConfig, load_config
-from radgateway.config.secrets import resolve
+from radgateway.config.references import resolve
+from radgateway.secrets.at_start import SecretsAtStart
 
 
 def config_of_ledger(file: Path | None) -> GatewayConfig:
@@ -19,7 +20,8 @@ def config_of_ledger(file: Path | None) -> GatewayConfig:
     source = file if file is not None else Path(named) if named else None
     config = load_config(source, resolve=False)
     faults: list[str] = []
-    usage = resolve(config.storage.usage, os.environ, lambda path, fault: faults.append(fault))
+    at_start = SecretsAtStart(config.storage.usage, config.secrets.infisical, os.environ)
+    usage = resolve(config.storage.usage, at_start.read, lambda path, fault: faults.append(fault))
     if faults:
         raise ValueError(f"storage.usage: {faults[0]}")
     return replace(config, storage=replace(config.storage, usage=usage))

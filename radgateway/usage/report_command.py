@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from radgateway.config.secrets import Secret, resolve
+from radgateway.config.references import local, resolve
+from radgateway.config.secrets import Secret
 from radgateway.errors import Refusal
 from radgateway.operations.query_parameters import filter_of, groups_of
 from radgateway.usage.configured import config_of_ledger
@@ -183,7 +184,7 @@ def _key(reference: str | None, environ: Mapping[str, str]) -> str:
     if secret.reference is None:
         raise ValueError("--admin-key must be env:NAME or file:PATH, not the key itself")
     faults: list[str] = []
-    resolved = resolve(secret, environ, lambda path, fault: faults.append(fault))
+    resolved = resolve(secret, local(environ), lambda path, fault: faults.append(fault))
     if faults:
         raise ValueError(f"--admin-key: {faults[0]}")
     return resolved.reveal()

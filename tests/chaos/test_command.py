@@ -100,12 +100,6 @@ def test_the_help_leads_from_one_command_to_the_next(capsys: pytest.CaptureFixtu
         assert [text for text in taught if text not in shown] == []
 
 
-def test_what_can_not_run_yet_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit 2, the reason, and no findings."""
-    assert main(["chaos", "run", "secrets-store"]) == 2
-    assert "NOT RUN: this release reads secrets" in capsys.readouterr().out
-
-
 def test_where_there_is_no_postgresql_it_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

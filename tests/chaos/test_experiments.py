@@ -74,6 +74,15 @@ def test_a_gateway_killed_for_want_of_memory_has_lost_no_row() -> None:
     assert any("OOM killer" in note for note in report.notes)
 
 
+def test_a_gateway_that_trusts_what_it_knows_too_briefly_fails_without_its_store() -> None:
+    """Where the last known secrets expire during the outage, requests are refused, and found."""
+    short = {"secrets.infisical.max_stale_s": "2"}
+    report = report_of("secrets-store", settings=short)
+    assert report.exit_code == 1
+    assert {"answered, refusing", "/health/ready says stale, refusing"} <= set(failing(report))
+    assert "secrets_expired" in report.figures["store refusing"].failures
+
+
 def test_an_answer_without_a_row_is_found(tmp_path: Path) -> None:
     """The experiment's own measure can be another than 0."""
     ledger = SQLiteLedger(tmp_path / "usage.db")

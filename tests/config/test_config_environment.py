@@ -27,6 +27,7 @@ WHOLE = (
 ) + (
     "limits: {per_caller: {budget: {usd: 5}}, total: {budget: {usd: 5}}}\n"
     'jwt: {issuer: i, audience: a, jwks_url: "https://issuer.test/keys"}\n'
+    "secrets: {infisical: {project_id: p, environment: e, client_id: c, client_secret: s}}\n"
 )
 """The documented example with the optional sections that it leaves out."""
 
@@ -81,6 +82,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "server.max_body_bytes": ("4096", 4096),
     "jwt.jwks_url": ("https://other.test/keys", "https://other.test/keys"),
     "jwt.max_stale_s": ("60", 60.0),
+    "secrets.infisical.url": ("https://store.test", "https://store.test"),
+    "secrets.infisical.project_id": ("q", "q"),
+    "secrets.infisical.environment": ("prod", "prod"),
+    "secrets.infisical.path": ("/rad-gateway", "/rad-gateway"),
+    "secrets.infisical.max_stale_s": ("600", 600.0),
     "jwt.issuer": ("https://other.test/", "https://other.test/"),
     "jwt.audience": ("b", "b"),
     "jwt.name_claim": ("azp", "azp"),
@@ -141,6 +147,10 @@ SKIPPED = {
     "jwt.jwks_file",
     "jwt.ca_file",
     "storage.breaker_hints",
+    "secrets.infisical.token",
+    "secrets.infisical.ca_file",
+    "secrets.infisical.cache_file",
+    "secrets.infisical.cache_key",
 }
 """Keys of the other kind of provider or source, those that must be a file or need another key, and
 what an objective about answers has not."""

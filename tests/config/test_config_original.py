@@ -206,3 +206,24 @@ def test_nothing_of_it_is_needed() -> None:
     config = default_config({})
     assert isinstance(config, GatewayConfig)
     assert config.notices == ()
+
+
+def test_the_originals_variables_of_infisical_name_a_store() -> None:
+    """They make the section, below the file; a token alone, as Infisical's command sets, none."""
+    environ = {
+        "INFISICAL_API_URL": "https://store.test/api/",
+        "INFISICAL_TOKEN": "st.0.1.2",
+        "INFISICAL_WORKSPACE_ID": "project",
+    }
+    store = default_config(environ).secrets.infisical
+    assert store is not None
+    assert (store.url, store.project_id) == ("https://store.test", "project")
+    assert (store.environment, store.path) == ("dev", "/rad-gateway")
+    assert store.token is not None
+    assert store.token.reveal() == "st.0.1.2"
+    named = default_config(environ | {"INFISICAL_ENVIRONMENT": "prod"}).secrets.infisical
+    assert named is not None
+    assert named.environment == "prod"
+    alone = default_config({"INFISICAL_TOKEN": "st.0.1.2"})
+    assert alone.secrets.infisical is None
+    assert alone.notices == ("INFISICAL_TOKEN has no effect without INFISICAL_WORKSPACE_ID",)

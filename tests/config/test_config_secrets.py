@@ -134,13 +134,6 @@ def test_a_secret_written_as_a_reference_is_not_repeated(tmp_path: Path) -> None
     assert problem.message == "env: must be followed by the name of an environment variable"
 
 
-def test_infisical_is_promised_and_not_faked(tmp_path: Path) -> None:
-    """The reserved reference says when it comes and what to use until then."""
-    (problem,) = refused(written(tmp_path, SMALL.replace("env:RAD_KEY", "infisical:key")))
-    assert "secrets release" in problem.message
-    assert "env:NAME or file:PATH" in problem.message
-
-
 @pytest.mark.parametrize("environment", ["local", "alpha"])
 def test_a_plain_secret_is_noticed_on_a_developers_machine(
     tmp_path: Path, environment: str

@@ -141,7 +141,7 @@ BAD_LINES = [
     ("admin_keys: [{name: 'a b', secret: 'env:RAD_ADMIN_KEY'}]", "admin_keys[0].name", "letters"),
     ("admin_keys: [{name: a, secret: 'env:RAD_KEY'}]", "admin_keys[0].secret", "keys.a"),
     ("admin_keys: [{name: a, secret: 'env:NOPE'}]", "admin_keys[0].secret", "NOPE is not set"),
-    ("admin_keys: [{name: a, secret: 'infisical:x'}]", "admin_keys[0].secret", "secrets release"),
+    ("admin_keys: [{name: a, secret: 'infisical:x'}]", "admin_keys[0].secret", "secrets.infisical"),
     ("admin_keys: [{name: a, secret: }]", "admin_keys[0].secret", "is empty"),
     ("admin_keys: [{name: a, secret: {}}]", "admin_keys[0].secret", "must be a secret"),
 ]

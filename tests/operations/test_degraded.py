@@ -25,6 +25,7 @@ from serving import Call, provider, response
 from valkey_server import Valkey, running_valkey
 
 from radgateway import create_gateway
+from radgateway.chaos.fake_infisical import FakeInfisical
 from radgateway.chaos.postgres import PostgresServer, postgres_server
 from radgateway.gateway import Gateway
 from radgateway.operations.degraded import MODES, DependencyWatch, Mode, mode_of
@@ -78,7 +79,7 @@ class Rig:
             await made.aclose()
 
     async def is_shown(self, gateway: Gateway, within_s: float = 10.0) -> None:
-        """Readiness and the metrics come to show this row, and the gateway stays ready."""
+        """Readiness and the metrics come to show this row, and it is ready where that says so."""
         expected = {
             "dependency": self.shows,
             "state": self.mode.state,
@@ -88,11 +89,13 @@ class Rig:
         while True:
             answer = await get(gateway, "/health/ready")
             ready = json.loads(answer.body)
-            assert answer.status == 200
             if ready["dependencies"][self.shows] == self.mode.state:
                 break
             assert time.monotonic() < until, ready
             await asyncio.sleep(0.02)
+        assert (answer.status, ready["status"]) == (
+            (200, "ready") if self.mode.ready else (503, "unavailable")
+        )
         in_force = [row for row in ready["degraded"] if row["dependency"] == self.shows]
         assert in_force == ([expected] if self.mode.behaviour else [])
         metrics = (await get(gateway, "/metrics")).body.decode()
@@ -324,14 +327,66 @@ async def the_journal_can_not_be_written(rig: Rig) -> None:
 # secrets
 
 
+@contextlib.asynccontextmanager
+async def kept_in_a_store(rig: Rig, **store: Any) -> AsyncIterator[tuple[FakeInfisical, Gateway]]:
+    """A gateway whose caller's key is in a store."""
+    with FakeInfisical() as server:
+        server.values["/"]["CALLER"] = "key-1"
+        for name, value in server.environ.items():
+            rig.monkeypatch.setenv(name, value)
+        async with rig.gateway(
+            keys=[{"name": "k", "secret": "infisical:CALLER"}],
+            secrets={"refresh_s": 1, "infisical": server.settings(**store)},
+        ) as gateway:
+            yield server, gateway
+
+
 @when("secrets", "ok")
+async def secrets_are_read_again(rig: Rig) -> None:
+    async with kept_in_a_store(rig) as (server, gateway):
+        assert (await chat(gateway)).status == 200
+        server.values["/"]["CALLER"] = "key-2"
+        async with asyncio.timeout(10):
+            while (await chat(gateway, "key-2")).status != 200:
+                await asyncio.sleep(0.05)
+        assert (await chat(gateway)).status == 401
+        await rig.is_shown(gateway)
+
+
+@when("secrets", "stale")
 async def a_secret_that_goes_away_stays_in_force(rig: Rig) -> None:
     file = rig.directory / "key"
     file.write_text("key-2")
-    async with rig.gateway(keys=[{"name": "k", "secret": f"file:{file}"}]) as gateway:
+    keys = [{"name": "k", "secret": f"file:{file}"}]
+    async with rig.gateway(keys=keys, secrets={"file_poll_s": 0.1}) as gateway:
         file.unlink()
-        assert (await chat(gateway, "key-2")).status == 200
         await rig.is_shown(gateway)
+        assert (await chat(gateway, "key-2")).status == 200
+
+
+@when("secrets", "stale")
+async def the_store_goes_away(rig: Rig) -> None:
+    async with kept_in_a_store(rig) as (server, gateway):
+        server.refuse()
+        await rig.is_shown(gateway)
+        assert (await chat(gateway)).status == 200
+
+
+@when("secrets", "expired")
+async def the_store_stays_away(rig: Rig) -> None:
+    async with kept_in_a_store(rig, max_stale_s=2) as (server, gateway):
+        assert (await chat(gateway)).status == 200
+        server.refuse()
+        await rig.is_shown(gateway)
+        refused = await chat(gateway)
+        assert (refused.status, code_of(refused)) == (503, "secrets_expired")
+        assert refused.header("retry-after") in ("1", "2")
+        view = await get(gateway, "/v0/management/config")
+        assert view.status == 503
+        server.listen()
+        async with asyncio.timeout(10):
+            while (await chat(gateway)).status != 200:
+                await asyncio.sleep(0.05)
 
 
 @when("secrets", "unreadable")

@@ -25,6 +25,7 @@ EXPECTED = {
     "CircuitBreakerOpen": "team_echo_chat",
     "HighMemoryUsage": "platform_team_chat",
     "DBConnectionExhausted": "platform_team_oncall,sre_lead,engineering_manager",
+    "SecretsStale": "platform_team_chat",
     "BurnRate1h": PAGED,
     "BurnRate6h": PAGED,
     "BurnRate1d": "team_echo_chat",

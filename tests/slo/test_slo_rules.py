@@ -169,6 +169,7 @@ SPOILED = [
         "(rad_gateway_db_connections_max > 0)",
         "rad_gateway_db_connections_max",
     ),
+    ("SecretsStale", "> 600", ">= 600"),
     ("BurnRate1h", "rate1h > 14.4 * 0.005", "rate1h > 14.4 * 0.00501"),
     ("BurnRate1h", "rate5m > 14.4 * 0.005", "rate5m >= 0"),
     ("BurnRate1d", "rate2h > 3 * 0.005", "rate2h >= 0"),

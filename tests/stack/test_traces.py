@@ -173,7 +173,7 @@ def test_the_environment_chooses_the_names(
     """By OpenTelemetry's own variable; a slip in it is told once, at the start."""
     monkeypatch.setenv(OPT_IN_VARIABLE, value)
     made = config("http://127.0.0.1:1", "http://127.0.0.1:1", "http://127.0.0.1:1", rate=0.0)
-    foundation = Foundation(load_config(made, {}), Instruments())
+    foundation = Foundation(load_config(made, {}), Instruments(), pytest.fail)
     assert foundation.genai_names is (LATEST if latest else CURRENT)
     assert [
         vars(record)["word"]

@@ -62,6 +62,26 @@ def dependencies() -> tuple[Panel, ...]:
             nothing="no pool",
         ),
         Panel(
+            title="Age of the secrets",
+            answers="Since the secrets store was last read. It should not outgrow refresh_s.",
+            unit="s",
+            queries=(
+                Query(
+                    expr=gauge("secrets_age_seconds", "instance", how="max"), legend="{{instance}}"
+                ),
+            ),
+            guide="runbooks/secrets",
+        ),
+        Panel(
+            title="Secrets looked after",
+            answers="Whether changes came into force, and readings of the store failed.",
+            unit="short",
+            queries=(
+                Query(expr=rate("secrets_refreshes_total", "outcome"), legend="{{outcome}}/s"),
+            ),
+            guide="how-to/secrets",
+        ),
+        Panel(
             title="Usage rows lost",
             answers="Rows that never reached the ledger in the time shown. Zero is the promise.",
             unit="short",

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import httpx
 
-from radgateway.config.secrets import Secret, resolve
+from radgateway.config.references import local, resolve
+from radgateway.config.secrets import Secret
 
 URL_VARIABLE: Final = "RAD_INCIDENT_URL"
 KEY_VARIABLE: Final = "RAD_INCIDENT_KEY"
@@ -94,7 +95,7 @@ def app_of(url: str | None, key: str | None, environ: Mapping[str, str]) -> Inci
     if secret.reference is None:
         raise ValueError("--key must be env:NAME or file:PATH, not the key itself")
     faults: list[str] = []
-    found = resolve(secret, environ, lambda path, fault: faults.append(fault))
+    found = resolve(secret, local(environ), lambda path, fault: faults.append(fault))
     if faults:
         raise ValueError(f"--key: {faults[0]}")
     return IncidentApp(url, found.reveal())

@@ -17,8 +17,9 @@ from pathlib import Path
 from radgateway.config.bind import Binder
 from radgateway.config.load import read_file
 from radgateway.config.problems import Report
+from radgateway.config.references import local, resolve
 from radgateway.config.schema import AdminKeyConfig, Environment, LogLevel, ServerConfig
-from radgateway.config.secrets import Secret, resolve
+from radgateway.config.secrets import Secret
 from radgateway.config.tree import note_places
 from radgateway.config.values import http_url, within
 from radgateway.incident.pagerduty import EVENTS_URL
@@ -134,7 +135,7 @@ def load_incident_config(
                 path, f"holds a secret in plain text; in {config.environment} use env: or file:"
             )
     if resolved:
-        config = resolve(config, os.environ if environ is None else environ, report.add)
+        config = resolve(config, local(os.environ if environ is None else environ), report.add)
         _judge(config, report)
     report.raise_if_any()
     return config

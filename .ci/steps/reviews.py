@@ -1,6 +1,6 @@
 """What people have approved, from GitHub's answers.
 
-    python -m steps.reviews code PULLS.json REVIEWS.json     who approved the pull request, as merged
+    python -m steps.reviews code PULLS.json REVIEWS.json    who approved what was merged
     python -m steps.reviews pull PULLS.json                  the number of that pull request
     python -m steps.reviews deployment APPROVALS.json        who approved production
 

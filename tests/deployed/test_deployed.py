@@ -1,4 +1,4 @@
-"""A gateway as its clients see it: one that is deployed (`.ci/integration-test`), or one of our own."""
+"""A gateway as its clients see it: one that is deployed (`.ci/integration-test`), or our own."""
 
 from __future__ import annotations
 

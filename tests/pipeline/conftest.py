@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pipeline_scripts import Programs
+from pipeline.scripts import Programs
 
 
 @pytest.fixture

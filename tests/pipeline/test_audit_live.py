@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ops_tools import ROOT
-from pipeline_scripts import Programs, run
+from pipeline.scripts import Programs, run
 from steps.pins import read_pins
 
 pytestmark = pytest.mark.ops
@@ -83,8 +83,8 @@ class Audit:
         self.environ = programs.environ
 
     def __call__(self, url: str, *files: Path) -> tuple[int, str]:
-        given = ("--osv-url", url, "--accepted", self.accepted, *(files or (self.lock,)))
-        done = run("audit", *given, env=self.environ)
+        locks = files or (self.lock,)
+        done = run("audit", "--osv-url", url, "--accepted", self.accepted, *locks, env=self.environ)
         return done.returncode, done.stdout + done.stderr
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ops_tools import ROOT, ops_tool
-from pipeline_scripts import IMAGE, Programs
+from pipeline.scripts import IMAGE, Programs, run
 from processes import started
 
 pytestmark = [pytest.mark.ops, pytest.mark.servers]
@@ -231,6 +231,17 @@ def test_a_drill_that_fails_is_attested_too(cluster: Cluster) -> None:
     assert code == 1
     assert evidence["rollback"]["result"] == "failed"
     assert cluster.changes == ["undo", "undo"]
+
+
+def test_the_integration_tests_ask_the_gateway_they_are_given(cluster: Cluster) -> None:
+    """By its address and the key in the file; one that does not answer fails them."""
+    environ = {"KEY_FILE": cluster.environ["KEY_FILE"]}
+    done = run("integration-test", *cluster.asked, env={**cluster.programs.environ, **environ})
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+    (cluster.tree.parent / "key").write_text("another")
+    done = run("integration-test", *cluster.asked, env={**cluster.programs.environ, **environ})
+    assert done.returncode == 1
 
 
 def test_nothing_to_go_back_to_attests_nothing(cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from ops_tools import ROOT
-from pipeline_scripts import IMAGE, RUN, Programs, run
+from pipeline.scripts import IMAGE, RUN, Programs, run
 
 SECRET = "not-to-be-seen"
 CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
@@ -34,9 +34,9 @@ def test_a_command_gets_its_keys_in_files(programs: Programs, tmp_path: Path) ->
     assert (tmp_path / "key").read_text() == SECRET
     assert SECRET not in (tmp_path / "env").read_text()
     assert SECRET not in programs.log.read_text() + done.stdout + done.stderr
-    modes = dict(reversed(line.split()) for line in (tmp_path / "modes").read_text().splitlines())
-    assert sorted(modes.values()) == ["600", "700"]
-    assert not any(Path(path).exists() for path in modes)
+    modes = [line.split() for line in (tmp_path / "modes").read_text().splitlines()]
+    assert [mode for mode, _ in modes] == ["600", "700"]
+    assert not any(Path(path).exists() for _, path in modes)
 
 
 def test_a_key_that_is_not_set_has_no_file(programs: Programs, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline_scripts import RUN, Programs, run
+from pipeline.scripts import RUN, Programs, run
 from steps.evidence import main
 from steps.reviews import approvers, merged_pull, reviewers
 

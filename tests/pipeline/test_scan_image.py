@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_scripts import Programs, run
+from pipeline.scripts import Programs, run
 
 Report = dict[str, Any]
 
@@ -61,7 +61,14 @@ class Scan:
     def __call__(self, content: Report | str) -> tuple[int, str]:
         file = self.folder / "report.json"
         file.write_text(content if isinstance(content, str) else json.dumps(content))
-        given = ["--image-dir", self.folder, "--accepted", self.accepted, "--report", file]
+        given: list[str | Path] = [
+            "--image-dir",
+            self.folder,
+            "--accepted",
+            self.accepted,
+            "--report",
+            file,
+        ]
         done = run("scan-image", *given, env=self.programs.environ)
         return done.returncode, done.stdout + done.stderr
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_scripts import Programs, run
+from pipeline.scripts import Programs, run
 from steps.security_lint import main
 
 FINDING = {

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -136,7 +137,7 @@ def test_every_action_is_pinned_by_its_commit() -> None:
     """By 40 hex digits, with the version beside it, the same commit everywhere; few, and known."""
     lines = re.findall(r"uses: (\S+)(.*)", TEXT)
     assert len(lines) == sum("uses" in step for _, step in steps())
-    pins = {}
+    pins: dict[str, tuple[str, str]] = {}
     for action, comment in lines:
         found = re.fullmatch(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})", action)
         assert found, action
@@ -163,6 +164,14 @@ def test_every_command_is_one_script_that_runs_here_too() -> None:
         assert "--help" in text, script
     assert ".ci/canary" in scripts
     assert ".ci/gate" in scripts
+
+
+def test_every_script_is_explained() -> None:
+    """What the workflow calls to do something is in the table of its page."""
+    page = (ROOT / "docs" / "how-to" / "pipeline.md").read_text()
+    lines = [step["run"].removeprefix(".ci/with-keys ") for _, step in steps() if "run" in step]
+    called = {Path(line.split()[0]).name for line in lines} - {"setup", "evidence", "kubeconfig"}
+    assert {name for name in called if f"`{name}`" not in page} == set()
 
 
 def test_nothing_from_outside_is_pasted_into_a_command() -> None:
@@ -215,7 +224,8 @@ def test_a_gate_stands_before_what_it_guards() -> None:
 
 def test_the_evidence_is_handed_from_job_to_job() -> None:
     """Each job begins with what the one before has kept, and keeps its own."""
-    kept, fetched = {}, {}
+    kept: dict[str, str] = {}
+    fetched: dict[str, str] = {}
     for job, step in steps():
         if step.get("with", {}).get("name", "").startswith("evidence-"):
             into = kept if "upload" in step["uses"] else fetched

@@ -55,3 +55,26 @@ def test_evidence_is_what_was_there(here: Sandbox) -> None:
     secrets = ("the-key-of-a-caller", "the-key-of-an-admin")
     for file in evidence.iterdir():
         assert not any(secret.encode() in file.read_bytes() for secret in secrets), file.name
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("kubectl get pods --sellector a=b", "unknown flag: --sellector"),
+        ("kubectl rollout restrat deployment/a", "unknown command"),
+        ("kubectl apply --kustomize examples/kubernetes/overlays/nowhere", "nowhere"),
+        ("psql service=radgateway --command 'select no_such_column from usage'", "does not exist"),
+        ("psql service=radgateway -x --command 'select 1'", "unrecognized arguments"),
+        ('curl -s "$GATEWAY/v0/management/nothing"', ""),
+        ("radgateway incident acknowledge", "required"),
+        ("amtool silence qurey", "qurey"),
+    ],
+)
+def test_a_mistake_is_found(here: Sandbox, tmp_path: Path, line: str, complaint: str) -> None:
+    """The stand-ins refuse what the real ones would; a session ends with its mistake."""
+    here.ready()
+    page = tmp_path / f"{tmp_path.name}.md"
+    page.write_text(f"```sh\nGATEWAY=http://here\n```\n\n```sh\n{line}\n```\n")
+    session = here.type(page)
+    assert session.returncode != 0
+    assert complaint in session.stdout + session.stderr

@@ -99,10 +99,10 @@ class Sandbox:
         setup, *rest = of(page, "sh")
         home = self.folder / page.stem
         shutil.copytree(self.folder / "home", home)
-        ours = [f"{name}={shlex.quote(value)}" for name, value in self._ours(page, home).items()]
+        ours = [f"{name}={shlex.quote(value)}" for name, value in self._ours(page).items()]
         script = "\n".join(["set -euo pipefail", setup, *ours, *rest])
         environment = {
-            "PATH": f"{self.folder / 'bin'}:{os.defpath}",
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "HOME": str(home),
             "PYTHONPATH": str(ROOT),
             "REAL_KUBECTL": ops_tool("kubectl"),
@@ -120,7 +120,7 @@ class Sandbox:
             check=False,
         )
 
-    def _ours(self, page: Path, home: Path) -> dict[str, str]:
+    def _ours(self, page: Path) -> dict[str, str]:
         """Where this machine differs from the page's examples: addresses, and who is asked for."""
         used = " ".join(of(page, "sh"))
         found = {name: value for name, value in self.values.items() if f"{name}=" in used}

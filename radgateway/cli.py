@@ -15,6 +15,7 @@ from radgateway.config import ConfigError, GatewayConfig, effective, load_config
 from radgateway.incident import command as incident
 from radgateway.openapi import command as openapi
 from radgateway.operations import health_command as health
+from radgateway.readiness import command as readiness
 from radgateway.release import command as release
 from radgateway.slo import command as slo
 from radgateway.usage import command as usage
@@ -30,8 +31,9 @@ start here:
   radgateway chaos run provider-failure    see what happens when a provider fails
   radgateway slo show                      what is promised, and the alerts that watch it
   radgateway usage report                  what was used, by whom, and what it cost
-  radgateway incident list --open          what is wrong now, once `incident serve` runs
   radgateway release window                may production be deployed to now?
+  radgateway readiness                     what is still open before production
+  radgateway incident list --open          what is wrong now, once `incident serve` runs
 
 Every key of the file can be set in the environment: RADGATEWAY_SERVER__PORT=9000.
 """
@@ -98,8 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     slo.add_to(commands)
     openapi.add_to(commands)
     usage.add_to(commands)
-    incident.add_to(commands)
     release.add_to(commands)
+    readiness.add_to(commands)
+    incident.add_to(commands)
     return parser
 
 

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from radgateway.config.secrets import Secret, resolve
+from radgateway.config.references import local, resolve
+from radgateway.config.secrets import Secret
 
 _TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
 
@@ -39,7 +40,7 @@ def _token(option: str, reference: str, environ: Mapping[str, str]) -> str:
     if secret.reference is None:
         raise ValueError(f"{option} must be env:NAME or file:PATH, not the token itself")
     faults: list[str] = []
-    resolved = resolve(secret, environ, lambda path, fault: faults.append(fault))
+    resolved = resolve(secret, local(environ), lambda path, fault: faults.append(fault))
     if faults:
         raise ValueError(f"{option}: {faults[0]}")
     return resolved.reveal()

@@ -23,6 +23,7 @@ class Prometheus:
     def __init__(self, client: httpx.Client) -> None:
         self.url = str(client.base_url)
         self._client = client
+        self.url = str(client.base_url)
 
     def get(self, path: str, **query: str) -> Any:
         """The data of an answer of its API. Raises `httpx.HTTPStatusError`."""

@@ -362,18 +362,6 @@ def test_the_gateway_takes_its_configuration(tmp_path: Path) -> None:
     assert mentioned == set(SERVICES["gateway"]["secrets"])
 
 
-def test_the_gateway_is_the_image_of_this_tree() -> None:
-    """Built by the one Dockerfile, and asked by its own command whether it takes work."""
-    gateway = SERVICES["gateway"]
-    assert (FOLDER / gateway["build"]["context"]).resolve() == ROOT
-    dockerfile = ROOT / gateway["build"]["dockerfile"]
-    (entry,) = re.findall(r"^ENTRYPOINT (.+)$", dockerfile.read_text(), re.MULTILINE)
-    check = gateway["healthcheck"]["test"]
-    assert check == ["CMD", *json.loads(entry), "health", "--ready"]
-    ports = [each.rpartition(":")[2] for each in gateway["ports"]]
-    assert ports == re.findall(r"^EXPOSE (\d+)$", dockerfile.read_text(), re.MULTILINE)
-
-
 def test_the_incident_app_takes_its_configuration(tmp_path: Path) -> None:
     """As it is, but for where the secrets lie; Alertmanager's webhook leads to it."""
     for name in SERVICES["incident"]["secrets"]:
@@ -385,3 +373,15 @@ def test_the_incident_app_takes_its_configuration(tmp_path: Path) -> None:
     assert config.alertmanager.url == f"http://{ADDRESSES['ALERTMANAGER']}"
     assert DEFAULT.contacts.incidents_url == f"http://{ADDRESSES['INCIDENT']}{WEBHOOK}"
     assert SERVICES["incident"]["build"] == SERVICES["gateway"]["build"]
+
+
+def test_the_gateway_is_the_image_of_this_tree() -> None:
+    """Built by the one Dockerfile, and asked by its own command whether it takes work."""
+    gateway = SERVICES["gateway"]
+    assert (FOLDER / gateway["build"]["context"]).resolve() == ROOT
+    dockerfile = ROOT / gateway["build"]["dockerfile"]
+    (entry,) = re.findall(r"^ENTRYPOINT (.+)$", dockerfile.read_text(), re.MULTILINE)
+    check = gateway["healthcheck"]["test"]
+    assert check == ["CMD", *json.loads(entry), "health", "--ready"]
+    ports = [each.rpartition(":")[2] for each in gateway["ports"]]
+    assert ports == re.findall(r"^EXPOSE (\d+)$", dockerfile.read_text(), re.MULTILINE)

@@ -40,6 +40,13 @@ class Process:
         """All that was printed so far."""
         return "\n".join(self.lines)
 
+    def wait_until_ready(self, workers: int = 1) -> None:
+        """Until so many workers serve."""
+        until = time.monotonic() + LIMIT_S
+        while self.output.count("Application startup complete") < workers:
+            assert time.monotonic() < until, f"not all workers serve:\n{self.output}"
+            time.sleep(0.02)
+
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first line, printed already or yet to come, in which the pattern is found."""
         for line in list(self.lines):

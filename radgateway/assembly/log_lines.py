@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from select import PIPE_BUF
+
 from radgateway.assembly.standing import running_version
 from radgateway.config.schema import GatewayConfig
 from radgateway.exchange import Exchange
@@ -9,6 +11,7 @@ from radgateway.telemetry.audit_log import AuditLog
 from radgateway.telemetry.detail_log import DETAIL, Detail, DetailLog
 from radgateway.telemetry.instruments import Instruments
 from radgateway.telemetry.logs import Logging, configure_logging
+from radgateway.telemetry.multiprocess import shared_directory
 from radgateway.telemetry.request_log import RequestLog
 
 
@@ -19,6 +22,8 @@ def configured_logging(config: GatewayConfig, instruments: Instruments) -> Loggi
         config.environment,
         running_version(config),
         statements=_detail(config).statements,
+        # Workers write to the same pipe, where their lines would mix.
+        piece_bytes=PIPE_BUF if shared_directory() is not None else None,
         on_dropped=instruments.log_lines_dropped.inc,
     )
 

@@ -39,7 +39,8 @@ class Failed(Exception):
 class Pace:
     """Keeps the calls of one caller so many seconds apart, from the end of one to the next.
 
-    From its end, since what was slow on its way would else arrive just before the next.
+    From its end, since what was slow on its way would else arrive just before the next. The first
+    waits as well: whoever was before us, a process that was killed, may just have called.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Pace:
         self._interval_s = interval_s
         self._clock = clock
         self._sleep = sleep
-        self._next = clock()
+        self._next = clock() + interval_s
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

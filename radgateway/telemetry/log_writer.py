@@ -11,7 +11,7 @@ import asyncio
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 
@@ -19,7 +19,10 @@ class LogWriter:
     """Writes lines to a stream from a daemon thread that starts with the first line.
 
     `limit_bytes` bounds what waits to be written. `notice` words the line that says how many were
-    dropped, `on_dropped` is told as it happens. Lines wait up to `interval_s` seconds for others.
+    dropped, `on_dropped` is told as it happens. Lines wait up to `interval_s` seconds for others,
+    and are written together, at most `piece_bytes` at once where that is given: give
+    `select.PIPE_BUF` where other processes write to the same pipe, which keeps so much whole
+    (POSIX, write). A line that is longer is written by itself.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class LogWriter:
         *,
         limit_bytes: int = 8 * 1024 * 1024,
         interval_s: float = 0.05,
+        piece_bytes: int | None = None,
         notice: Callable[[int], bytes] | None = None,
         on_dropped: Callable[[int], None] | None = None,
     ) -> None:
@@ -36,6 +40,7 @@ class LogWriter:
         self._write = _writer_to(stream)
         self._limit_bytes = limit_bytes
         self._interval_s = interval_s
+        self._piece_bytes = piece_bytes
         self._notice = notice or _plain_notice
         self._on_dropped = on_dropped
         self._lock = threading.Lock()
@@ -106,15 +111,32 @@ class LogWriter:
                 self._bytes = 0
                 dropped, self._unreported = self._unreported, 0
             notice = [self._notice(dropped)] if dropped else []
+            written = 0
             try:
-                self._write(b"".join([*lines, *notice]))
+                for piece in _pieces([*lines, *notice], self._piece_bytes):
+                    self._write(b"".join(piece))
+                    written += len(piece)
             except (OSError, ValueError):
                 # Nobody reads any more, or the disk is full: to be said again, should it pass.
                 with self._lock:
                     self._unreported += dropped
-                self._drop(len(lines))
+                self._drop(len(lines) - written)
             if stopping and not self._lines:
                 return
+
+
+def _pieces(lines: list[bytes], most: int | None) -> Iterator[list[bytes]]:
+    """The lines in their order, up to so many bytes together."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and most is not None and size + len(line) > most:
+            yield piece
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield piece
 
 
 def _plain_notice(count: int) -> bytes:

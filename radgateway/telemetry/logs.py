@@ -129,18 +129,21 @@ def configure_logging(
     stream: IO[Any] | None = None,
     *,
     statements: bool = False,
+    piece_bytes: int | None = None,
     on_dropped: Callable[[int], None] | None = None,
 ) -> Logging:
     """Direct this process's structlog and stdlib logging to JSON lines on `stream` (stdout).
 
     `level` is one of `LEVELS`; the audit's lines pass any. `statements` are those sent to the usage
-    database, at DEBUG. Python's warnings are lines too. uvicorn's access log is turned off:
-    `RequestLog` has a line for each request. Start uvicorn with `log_config=None`, or it puts its
-    own handlers back.
+    database, at DEBUG. `piece_bytes` is `LogWriter`'s. Python's warnings are lines too. uvicorn's
+    access log is turned off: `RequestLog` has a line for each request. Start uvicorn with
+    `log_config=None`, or it puts its own handlers back.
     """
     threshold = level_of(level)
     form = LineFormat(version, environment)
-    writer = LogWriter(stream or sys.stdout, notice=form.dropped, on_dropped=on_dropped)
+    writer = LogWriter(
+        stream or sys.stdout, piece_bytes=piece_bytes, notice=form.dropped, on_dropped=on_dropped
+    )
     atexit.register(writer.close, 1.0)  # the last lines before an exit nobody planned
     render = _Renderer(form)
     structlog.configure(

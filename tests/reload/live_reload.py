@@ -111,8 +111,5 @@ def live(
         gateway = Live(process, file, process.wait_for(r" on (http://\S+)")[1])
         if hang_up_at_once:
             gateway.hang_up()
-        until = time.monotonic() + LIMIT_S
-        while process.output.count("Application startup complete") < workers:
-            assert time.monotonic() < until, process.output
-            time.sleep(0.02)
+        process.wait_until_ready(workers)
         yield gateway

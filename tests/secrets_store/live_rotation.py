@@ -104,8 +104,7 @@ async def live(
     here = {"PYTHONPATH": str(Path(radgateway.__file__).parents[1])}
     with started([*command, "--workers", str(workers)], folder, here | dict(environ)) as process:
         found = await asyncio.to_thread(process.wait_for, r" on (http://\S+)")
-        for _ in range(workers):
-            await asyncio.to_thread(process.wait_for, "Application startup complete")
+        await asyncio.to_thread(process.wait_until_ready, workers)
         gateway = Live(process, found[1])
         try:
             yield gateway

@@ -175,8 +175,7 @@ def test_workers_know_how_many_they_are(tmp_path: Path, replicas: int, counting:
     arguments = ["-m", "radgateway", "serve", "--config", "gateway.yaml", "--port", "0"]
     with started([*arguments, "--workers", "2"], tmp_path) as process:
         process.wait_for(r" on (http://\S+)")
-        for _ in range(2):
-            process.wait_for("Application startup complete")
+        process.wait_until_ready(2)
         assert process.end() == 0
     assert f"up to {counting} times what is configured" in process.output
     logged = [json.loads(line) for line in process.lines if line.startswith("{")]
@@ -191,8 +190,7 @@ def test_several_workers_count_as_one(tmp_path: Path) -> None:
     with started([*arguments, "--workers", "2"], tmp_path) as process:
         url = process.wait_for(r" on (http://\S+)")[1]
         assert "in each of 2 workers" in process.output
-        for _ in range(2):
-            process.wait_for("Application startup complete")
+        process.wait_until_ready(2)
         sent = 0
         for _ in range(40):  # each over a connection of its own, so both workers get some
             answer = httpx.post(

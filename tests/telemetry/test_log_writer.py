@@ -35,6 +35,36 @@ def test_lines_are_written_in_order_and_in_batches() -> None:
     assert writer.dropped == 0
 
 
+def test_lines_of_several_processes_stay_whole_in_one_pipe() -> None:
+    """What is written at once is so little that a pipe keeps it together."""
+    reading, writing = os.pipe()
+    source = """
+import os, select, sys
+from radgateway.telemetry.log_writer import LogWriter
+os.write(1, b"\\n")
+sys.stdin.read()
+writer = LogWriter(sys.stdout, piece_bytes=select.PIPE_BUF)
+for number in range(4_000):
+    writer.write(sys.argv[1].encode() * (number % 900 + 1) + b"\\n")
+assert writer.close(20)
+"""
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        with os.fdopen(writing, "wb") as stdout:
+            run = [sys.executable, "-c", source]
+            workers = [
+                subprocess.Popen([*run, letter], stdin=subprocess.PIPE, stdout=stdout)
+                for letter in "abc"
+            ]
+        assert b"".join(pipe.read(1) for _ in workers) == b"\n" * 3
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.close()  # all at once
+        lines = pipe.read().splitlines()
+        assert [worker.wait(20) for worker in workers] == [0, 0, 0]
+    assert len(lines) == 12_000
+    assert [line for line in lines if len(set(line)) > 1] == []
+
+
 def test_text_streams_work_too() -> None:
     """What has no descriptor and takes text gets text."""
     stream = io.StringIO()

@@ -27,8 +27,8 @@ from radgateway import __version__
 from radgateway.config.problems import ConfigError
 from radgateway.release.evidence import load_evidence
 
-PEOPLE_SAY: Final = frozenset({"type", "reason"})
-"""What people may say in place of what CI has guessed."""
+_OURS: Final = ("CI run ", "a local run")
+"""How `by` begins where CI has said it."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,13 +61,17 @@ def said(environ: Mapping[str, str], now: datetime) -> dict[str, Any]:
 
 
 def merged(own: Mapping[str, Any], people: Mapping[str, Any]) -> dict[str, Any]:
-    """Both together. Raises `ValueError` where they are of two versions, or say the same entry."""
+    """Both together; people may say again what people have said at the gate before.
+
+    Raises `ValueError` where they are of two versions, or people say what CI has said.
+    """
     if people["version"] != own["version"]:
         raise ValueError(f"people attest {people['version']}, but this is {own['version']}")
-    approvals = [*own.get("approvals", ()), *people.get("approvals", ())]
-    both = (own.keys() & people.keys()) - PEOPLE_SAY - {"version", "approvals"}
-    if both:
-        raise ValueError(f"{min(both)} is CI's to attest")
+    for entry in sorted(own.keys() & people.keys()):
+        if isinstance(own[entry], Mapping) and own[entry]["by"].startswith(_OURS):
+            raise ValueError(f"{entry} is CI's to attest")
+    approvals = list(own.get("approvals", ()))
+    approvals += (each for each in people.get("approvals", ()) if each not in approvals)
     return {**own, **people, **({"approvals": approvals} if approvals else {})}
 
 

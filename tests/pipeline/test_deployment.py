@@ -163,15 +163,16 @@ def test_a_deployment_that_is_not_well_fails(cluster: Cluster, fails: str) -> No
 
 def test_production_begins_with_a_canary(cluster: Cluster) -> None:
     """Applied and no more: nothing is promoted before it is judged."""
-    done = cluster.run("deploy", "production", "--image", IMAGE)
+    done = cluster.run("deploy", "production", "--image", IMAGE, *cluster.asked)
     assert done.returncode == 0, done.stderr
     assert cluster.changes == ["apply"]
 
 
 def test_production_is_not_begun_without_the_way_back(cluster: Cluster) -> None:
-    """Without the plugin a rollback could not be done."""
+    """Without the plugin, or without what the gateway is tried by, a rollback could not be done."""
+    assert cluster.run("deploy", "production", "--image", IMAGE).returncode == 2
     (cluster.programs.folder / "kubectl-argo-rollouts").unlink()
-    done = cluster.run("deploy", "production", "--image", IMAGE)
+    done = cluster.run("deploy", "production", "--image", IMAGE, *cluster.asked)
     assert done.returncode == 2
     assert "kubectl-argo-rollouts is missing" in done.stderr
     assert cluster.changes == []
@@ -195,6 +196,13 @@ def test_a_canary_that_is_bad_or_unknown_is_undone(cluster: Cluster, verdict: st
     """Traffic off it first, then back to the stable version."""
     assert canary(cluster, STABLE="b", VERDICT=verdict) == 1
     assert cluster.changes == ["judge", "abort", "undo"]
+
+
+def test_a_canary_that_nobody_can_judge_is_undone(cluster: Cluster) -> None:
+    """Begun already, and no Prometheus to ask: it does not stay because of that."""
+    done = cluster.run("canary", "--prometheus", "", *cluster.asked, STABLE="b")
+    assert done.returncode == 1
+    assert cluster.changes == ["abort", "undo"]
 
 
 def test_a_rollout_that_does_not_end_is_undone(cluster: Cluster) -> None:

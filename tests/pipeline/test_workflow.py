@@ -191,7 +191,7 @@ def test_a_secret_goes_to_the_step_that_needs_it_alone() -> None:
         if "secrets." in json.dumps(step.get("env", {})):
             seen += 1
             assert step["run"].startswith(".ci/with-keys "), step["name"]
-    assert seen == 5
+    assert seen == 6
 
 
 def test_checked_out_code_keeps_no_token() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from ops_tools import ops_tool
 from processes import Process, started
 from psycopg.conninfo import conninfo_to_dict
 from runbooks.pages import of
+from runbooks.strict_kubectl import MOUNTED
 from slo.alertmanager_server import alertmanager, listening
 from slo.prometheus_server import Prometheus, prometheus
 from slo.server_process import free_address
@@ -107,6 +109,7 @@ class Sandbox:
             "PYTHONPATH": str(ROOT),
             "REAL_KUBECTL": ops_tool("kubectl"),
             "GATEWAY_LOG": str(self.folder / "gateway.log"),
+            "SECRETS": str(self.folder / "mounted"),
             "PGSERVICEFILE": str(self.folder / "pg_service.conf"),
             "RAD_INCIDENT_KEY": KEYS["RAD_INCIDENT_KEY"],
         }
@@ -162,6 +165,7 @@ def sandbox(folder: Path) -> Iterator[Sandbox]:
     ):
         _shims(_made(folder, "bin"))
         _home(_made(folder, "home"))
+        _mount(_made(folder, "mounted"))
         (folder / "gateway.yaml").write_text(GATEWAY.format(dsn=postgres.dsn))
         (folder / "pg_service.conf").write_text(_service(postgres))
         made = Sandbox(
@@ -232,6 +236,14 @@ def _home(folder: Path) -> None:
     ours = _made(folder, ".radgateway")
     (ours / "admin-header").write_text(f"x-api-key: {KEYS['RAD_ADMIN_KEY']}\n")
     (ours / "canary.key").write_text(KEYS["RAD_KEY"])
+
+
+def _mount(folder: Path) -> None:
+    """What the pods of production have below /run/secrets/radgateway, by the names it asks for."""
+    text = (ROOT / "examples/kubernetes/overlays/production/gateway.yaml").read_text()
+    addresses = {"database_url": "postgresql://u:p@db/usage", "redis_url": "redis://redis:6379/0"}
+    for name in re.findall(rf"{MOUNTED}/(\w+)", text):
+        (folder / name).write_text(addresses.get(name, f"the-{name}-of-a-test"))
 
 
 def _service(postgres: PostgresServer) -> str:

@@ -1,9 +1,9 @@
 """`kubectl` without a cluster: the real one reads the options, and nothing is asked of anybody.
 
 Pointed at a port where nobody listens, it says so only after it has understood what it was told:
-any other complaint is a mistake in the command. Manifests are built before that, too. What it can't
-tell is whether a resource of that name exists, and what the cluster would have answered: `logs`
-gives those of the sandbox's gateway, ReplicaSets are two made up here.
+any other complaint is a mistake in the command. Manifests are built before that, too. What the
+cluster would have answered it can't tell: `logs` gives those of the sandbox's gateway, ReplicaSets
+are two made up here, and `exec` runs the container's Python here, on the secrets of the sandbox.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 
 NOBODY = "http://127.0.0.1:1"
 REFUSED = "connection refused", "The connection to the server 127.0.0.1:1 was refused"
+PYTHON = "/usr/bin/python3"
+MOUNTED = "/run/secrets/radgateway"
 REVISIONS = (
     "1|true|rad-gateway-aaaa|registry.example/radgateway:1.0.0\n"
     "2||rad-gateway-bbbb|registry.example/radgateway:1.1.0\n"
@@ -34,6 +36,14 @@ def main(arguments: list[str]) -> int:
     if told.returncode == 0 or not any(word in told.stderr for word in REFUSED):
         sys.stderr.write(f"kubectl {' '.join(arguments)}: {told.stderr or 'asked nobody'}")
         return 64
+    if "exec" in arguments:
+        program, *words = arguments[arguments.index("--") + 1 :]
+        if program != PYTHON:
+            sys.stderr.write(f"the image has no {program}\n")
+            return 127
+        text = sys.stdin.read().replace(MOUNTED, os.environ["SECRETS"])
+        ran = subprocess.run([sys.executable, *words], input=text, text=True, check=False)
+        return ran.returncode
     if "logs" in arguments:
         with open(os.environ["GATEWAY_LOG"], encoding="utf-8") as log:
             sys.stdout.write(log.read())

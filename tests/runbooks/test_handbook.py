@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+from incident.stories import alert
 from slo_tools import ROOT
 
-from radgateway.incident.severity import AUDIENCES, MATRIX
+from radgateway.incident.record import Priority
+from radgateway.incident.severity import AUDIENCES, MATRIX, triage
 from radgateway.incident.words import span, template
 from radgateway.slo.alerts import TEAMS, alerts
 from radgateway.slo.routing import ESCALATION, receivers_of
@@ -84,6 +86,39 @@ def test_the_tables_are_those_of_routing_and_of_the_incident_app() -> None:
     """Each once, and the same as the data."""
     found = _DATA.findall((OPERATIONS / "escalation.md").read_text())
     assert dict(found) == {name: made().as_markdown() for name, made in MADE.items()}
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "priority", "ratio"),
+    [
+        ("P1, and 99 % or more fail", "HighErrorRate", "P1", 0.99),
+        ("`RadGatewayAbsent`", "RadGatewayAbsent", "P1", None),
+        ("P1", "HighErrorRate", "P1", 0.98),
+        ("P1", "DBConnectionExhausted", "P1", None),
+        ("P2, and more than 25 % fail", "BurnRate1d", "P2", 0.26),
+        ("P2", "BurnRate1d", "P2", 0.25),
+        ("P3", "HighMemoryUsage", "P3", None),
+    ],
+)
+def test_an_alert_has_the_severity_of_its_row(
+    row: str, name: str, priority: Priority, ratio: float | None
+) -> None:
+    """What the incident app makes of it is what the page says, at the edges too."""
+    page = (OPERATIONS / "escalation.md").read_text()
+    found = triage([alert(name, priority, ratio=ratio)])
+    assert f"| {row} | {found} |" in page
+
+
+def test_the_game_days_are_the_strategys() -> None:
+    """How often, where, who and how long (its 8.3)."""
+    page = (ROOT / "docs" / "how-to" / "game-day.md").read_text()
+    for row in (
+        "| weekly | a laptop | chaos engineer | 1 hour |",
+        "| every two weeks | staging | the team | 2 hours |",
+        "| monthly | production, limited | the team and stakeholders | 4 hours |",
+        "| quarterly | everything | the organization | a day |",
+    ):
+        assert row in page
 
 
 def test_whoever_is_paged_is_in_the_table() -> None:

@@ -63,6 +63,12 @@ def test_evidence_is_what_was_there(here: Sandbox) -> None:
         ("kubectl get pods --sellector a=b", "unknown flag: --sellector"),
         ("kubectl rollout restrat deployment/a", "unknown command"),
         ("kubectl apply --kustomize examples/kubernetes/overlays/nowhere", "nowhere"),
+        ("kubectl exec --stdin deployment/a -- /bin/sh -c true < /dev/null", "no /bin/sh"),
+        (
+            "kubectl exec --stdin deployment/a -- /usr/bin/python3 -m radgateway check-config "
+            "/dev/stdin < examples/alpha/compose.yaml",
+            "unknown key",
+        ),
         ("psql service=radgateway --command 'select no_such_column from usage'", "does not exist"),
         ("psql service=radgateway -x --command 'select 1'", "unrecognized arguments"),
         ('curl -s "$GATEWAY/v0/management/nothing"', ""),

@@ -53,8 +53,8 @@ LANGUAGES = {"promql", "sh", "text"}
 """Queries are parsed, and asked in test_live.py, where shell is run; text is for people."""
 PROGRAMS = {
     "amtool", "cat", "chmod", "curl", "echo", "find", "grep", "kubectl", "mkdir", "openssl",
-    "pg_dump", "printf", "promtool", "psql", "radgateway", "sha256sum", "sort", "test", "true",
-    "umask", "xargs", "cd", "examples/release/rollback.sh", "examples/release/smoke.sh",
+    "pg_dump", "printf", "promtool", "psql", "radgateway", "sed", "sha256sum", "sort", "test",
+    "true", "umask", "xargs", "cd", "examples/release/rollback.sh", "examples/release/smoke.sh",
 }  # fmt: skip
 """What the sandbox of test_live.py has, the real one or a strict one."""
 THERE = known_to(Settings())
@@ -119,6 +119,19 @@ def test_shell_is_shell_and_its_programs_are_known(page: Path) -> None:
             assert command.program in PROGRAMS, command
             if command.program == "radgateway":
                 _parser().parse_args(command.arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_no_failure_is_swallowed(page: Path) -> None:
+    """A list of `&&` or `||` hides one from the session that runs a page (bash, `set -e`).
+
+    Allowed within parentheses, and where another exit code than 0 is an answer.
+    """
+    for script in of(page, "sh"):
+        for line in re.sub(r"\(.*\)", "", script).splitlines():
+            if "&&" in line or "||" in line:
+                assert re.match(r" *(radgateway (release|incident) |grep -c |test )", line), line
+                assert " | " not in line, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

@@ -59,7 +59,7 @@ bench: $(READY) ## Measure the gateway against nginx on this machine
 lock: $(READY) ## Pin the dependencies anew (needs uv on the PATH)
 	uv pip compile --quiet pyproject.toml --group dev --extra server --extra ledger --extra redis --extra postgres --extra otlp --extra jwt --extra prices --extra secrets \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o constraints.txt
-	uv pip compile --quiet pyproject.toml --extra server --extra redis --extra postgres --extra otlp --extra jwt --extra prices \
+	uv pip compile --quiet pyproject.toml --extra server --extra redis --extra postgres --extra otlp --extra jwt --extra prices --extra secrets \
 	  --constraint constraints.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o .ci/image-requirements.txt
 	uv pip compile --quiet .ci/ops-requirements.in \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o .ci/ops-requirements.txt

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from radgateway.slo import requests
 from radgateway.slo.objectives import BUDGET_DAYS, BURN_PAIRS
 from radgateway.slo.promql import edge, number, seconds
 from radgateway.slo.settings import Settings
@@ -87,14 +88,12 @@ def longest_days(settings: Settings) -> int:
 def _requests() -> Iterator[Record]:
     for window in SHORT_WINDOWS:
         valid = f"rad_gateway:requests:rate{window}"
-        failed = f'rad_gateway_requests_total{{status=~"5.."}}[{window}]'
-        broken = f"rad_gateway_responses_interrupted_total[{window}]"
         # Without the zeros a service that never failed would have no ratio at all.
-        yield Record(valid, f"sum by (job) (rate(rad_gateway_requests_total[{window}]))")
+        yield Record(valid, f"sum by (job) (rate({requests.valid(window)}))")
         yield Record(
             f"rad_gateway:requests_bad:rate{window}",
-            f"(sum by (job) (rate({failed})) or 0 * {valid})\n"
-            f"+ (sum by (job) (rate({broken})) or 0 * {valid})",
+            f"(sum by (job) (rate({requests.failed(window)})) or 0 * {valid})\n"
+            f"+ (sum by (job) (rate({requests.broken(window)})) or 0 * {valid})",
         )
         yield _ratio("requests_bad", "requests", "error_ratio", window)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
+from radgateway.slo import requests
 from radgateway.slo.alerts import SERVICE
 from radgateway.slo.objectives import INDICATORS
 from radgateway.slo.promql import number, seconds
@@ -79,12 +80,12 @@ class Trigger:
 
 
 def _error_ratio(matchers: str, window: str) -> str:
-    requests = f"sum(rate(rad_gateway_requests_total{{{matchers}}}[{window}]))"
-    failed = f'sum(rate(rad_gateway_requests_total{{{matchers},status=~"5.."}}[{window}]))'
-    broken = f"sum(rate(rad_gateway_responses_interrupted_total{{{matchers}}}[{window}]))"
+    valid = f"sum(rate({requests.valid(window, matchers)}))"
+    failed = f"sum(rate({requests.failed(window, matchers)}))"
+    broken = f"sum(rate({requests.broken(window, matchers)}))"
     return (
         f"(({failed} or vector(0)) + ({broken} or vector(0)))\n"
-        f"/ {requests}\n{_enough(matchers, window)}"
+        f"/ {valid}\n{_enough(matchers, window)}"
     )
 
 
@@ -93,8 +94,8 @@ def _availability(matchers: str, window: str) -> str:
 
 
 def _enough(matchers: str, window: str) -> str:
-    requests = f"sum(rate(rad_gateway_requests_total{{{matchers}}}[{window}]))"
-    return f"and on ()\n{seconds(window)} * {requests} >= {LEAST_REQUESTS}"
+    valid = f"sum(rate({requests.valid(window, matchers)}))"
+    return f"and on ()\n{seconds(window)} * {valid} >= {LEAST_REQUESTS}"
 
 
 def _overhead(matchers: str, window: str) -> str:

@@ -212,6 +212,7 @@ def test_the_last_gate_shows_all_that_is_missing_at_once(release: Release) -> No
         f"version: {__version__}\ntype: patch\ntset: 1\n",
         "not evidence",
     ],
+    ids=["another-version", "a-machine's-word", "unknown", "no-mapping"],  # without the time of day
 )
 def test_people_s_part_that_cannot_be_used_shuts_a_gate(release: Release, text: str) -> None:
     """Of another version, of CI's entries, misspelt, no evidence: what CI said stays as it was."""

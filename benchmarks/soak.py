@@ -92,7 +92,7 @@ async def run(soak: Soak, cores: tuple[int, int], folder: Path) -> tuple[Figures
         )
         samples: list[Sample] = []
         watching = asyncio.create_task(_watch(gateway.pid, samples))
-        tasks_before = await _metric(gateway.port, "rad_gateway_asyncio_tasks")
+        tasks_before = await _tasks(gateway.port)
         endings: Counter[str] = Counter()
         said = time.monotonic()
         async for shot in shots(load):
@@ -105,7 +105,7 @@ async def run(soak: Soak, cores: tuple[int, int], folder: Path) -> tuple[Figures
         )  # for what was abandoned last to be noticed, and rows to be written
         watching.cancel()
         in_flight = await _metric(gateway.port, "rad_gateway_active_connections")
-        tasks_after = await _metric(gateway.port, "rad_gateway_asyncio_tasks")
+        tasks_after = await _tasks(gateway.port)
         received = json.loads((await _get(upstream.port, "/received")).decode())
         figures = Figures(
             requests=sum(endings.values()),
@@ -114,13 +114,21 @@ async def run(soak: Soak, cores: tuple[int, int], folder: Path) -> tuple[Figures
             rss_end_mb=samples[-1].rss_mb,
             slope_mb_per_hour=slope_mb_per_hour(samples, soak.warm_up_s),
             in_flight_after=int(in_flight),
-            tasks_before=int(tasks_before),
-            tasks_after=int(tasks_after),
+            tasks_before=tasks_before,
+            tasks_after=tasks_after,
             provider_connections_after=received["open"],
             usage_rows=systems.usage_rows(folder / "gateway"),
             upstream_streams_cut=received["cut"],
         )
     return figures, samples
+
+
+async def _tasks(port: int) -> int:
+    """The tasks of the gateway's loop, of which it counts itself one; 0 until it has counted."""
+    async with asyncio.timeout(10):
+        while not (tasks := int(await _metric(port, "rad_gateway_asyncio_tasks"))):
+            await asyncio.sleep(0.1)
+    return tasks
 
 
 async def _watch(pid: int, samples: list[Sample]) -> None:

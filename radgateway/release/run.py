@@ -54,7 +54,7 @@ def gate(options: Options) -> Judgement:
 
     said = _attested(options)
     asked = gates.gate(options.source, options.target)
-    queries = gates.queries(asked, said.thresholds, said.evidence.version)
+    queries = gates.queries(asked, said)
     return gates.judge(options.source, options.target, said, _figures(options, queries, said.now))
 
 
@@ -64,8 +64,7 @@ def go_no_go(options: Options) -> Judgement:
     from radgateway.release import go_no_go as going  # noqa: PLC0415
 
     said = _attested(options)
-    queries = going.queries(said.thresholds, said.evidence.version)
-    return going.judge(said, _figures(options, queries, said.now))
+    return going.judge(said, _figures(options, going.queries(said), said.now))
 
 
 @_answer

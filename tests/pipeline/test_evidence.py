@@ -102,12 +102,20 @@ def test_people_may_say_at_the_next_gate_what_they_have_said_at_the_last() -> No
             {"version": "1.4.2", "type": "patch", "tests": {"by": "eve"}},
             "tests is CI's to attest",
         ),
+        ({"version": "1.4.2", "type": "patch", "revision": "0a1b"}, "the revision 0a1b, which"),
     ],
 )
 def test_people_cannot_stand_in_for_ci(people: dict[str, Any], says: str) -> None:
     """Nor is what they said of the last version good for this one."""
     with pytest.raises(ValueError, match=says):
-        merged({"version": "1.4.2", "type": "patch", "tests": CI}, people)
+        merged({"version": "1.4.2", "revision": "3bbd", "type": "patch", "tests": CI}, people)
+
+
+def test_evidence_is_of_one_build(release: Release) -> None:
+    """The commit that `.ci/image` has the gateway tell; people keep it by saying nothing of it."""
+    assert release.content["revision"] == RUN["GITHUB_SHA"]
+    people = {"version": __version__, "type": "patch"}
+    assert merged(release.content, people)["revision"] == RUN["GITHUB_SHA"]
 
 
 def test_the_first_gate_opens_by_the_tests(release: Release) -> None:

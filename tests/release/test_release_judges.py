@@ -13,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from release.release_evidence import APPROVALS, AT, NOW, SAID, attestation, attested
 
+from radgateway import __version__
+from radgateway.assembly.standing import running_version
+from radgateway.config import GatewayConfig
+from radgateway.config.schema import TelemetryConfig
 from radgateway.release import exit_criteria, gate, go_no_go, rollback
-from radgateway.release.evidence import Approval, Drill, P1Review, Scan
+from radgateway.release.evidence import Approval, Drill, Evidence, P1Review, Scan
 from radgateway.release.finding import Finding, Judgement, Reading, Unmeasured
 from radgateway.release.incidents import Incident, P1Tally
 from radgateway.release.thresholds import Thresholds
@@ -124,6 +128,16 @@ def test_staging_has_to_serve_the_very_version() -> None:
     way = ("staging", "production")
     assert gate.judge(*way, attested(), {"serving": GAP}).exit_code == 2
     assert gate.judge(*way, attested(), {"serving": Decimal(0)}).exit_code == 1
+
+
+def test_a_build_is_named_as_a_gateway_names_it() -> None:
+    """The version in `rad_gateway_build_info`, with the commit and without."""
+    for revision in ("3bbdefc", ""):
+        config = GatewayConfig(telemetry=TelemetryConfig(revision=revision or None))
+        said = Evidence(version=__version__, type="patch", revision=revision)
+        assert said.build == running_version(config)
+    with pytest.raises(ValueError, match="revision"):
+        Evidence(version="1.4.0", type="minor", revision='"}')
 
 
 def test_there_is_no_way_round_an_environment() -> None:

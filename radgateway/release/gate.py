@@ -16,8 +16,6 @@ class Gate(NamedTuple):
     """What the way into the next environment asks for."""
 
     asks: Callable[[Attested], list[Finding]]
-    rollback_s: int | None = None
-    """Within how many seconds one is back: the strategy's rollback SLA."""
     serves: bool = False
     """Whether the environment before must be seen to run this very version."""
 
@@ -29,8 +27,8 @@ GATES: Final[Mapping[tuple[str, str], Gate]] = {
             said.passed("image_build"),
             said.scanned("Security scan", "critical"),
             said.passed("code_review"),
-        ],
-        rollback_s=15 * 60,
+            said.rolled_back_within(said.thresholds.gates.staging_rollback_s),
+        ]
     ),
     ("staging", "production"): Gate(
         lambda said: [
@@ -38,8 +36,8 @@ GATES: Final[Mapping[tuple[str, str], Gate]] = {
             said.passed("integration_tests"),
             *said.approved("release_manager"),
             *window_findings("production", said),
+            said.rolled_back_within(said.thresholds.gates.production_rollback_s),
         ],
-        rollback_s=5 * 60,
         serves=True,
     ),
 }
@@ -67,7 +65,5 @@ def judge(source: str, target: str, said: Attested, figures: Mapping[str, Readin
         limit = Limit(">=", Decimal(1), count)
         criterion = f"Instances in {source} that serve {evidence.build}"
         findings.append(judged(criterion, figures["serving"], limit))
-    if asked.rollback_s is not None:
-        findings.append(said.rolled_back_within(asked.rollback_s))
     question = f"Promote {evidence.version} ({evidence.type}) from {source} to {target}"
     return Judgement(question=question, findings=tuple(findings))

@@ -87,11 +87,13 @@ def rollback_check(options: Options) -> Judgement:
     from radgateway.release.incidents import open_incidents  # noqa: PLC0415
     from radgateway.release.measures import of_job, of_track  # noqa: PLC0415
 
-    job = _thresholds(options).job
-    tracks = of_job(job) if options.track is None else of_track(job, options.track)
+    limits = _thresholds(options)
+    job, track = limits.job, options.track
+    tracks = of_job(job) if track is None else of_track(job, track)
     figures = _rows(options, rollback.queries(tracks), _now(options))
     with _incidents(options) as asked:
-        return rollback.judge(figures, None if asked is None else open_incidents(asked))
+        incidents = None if asked is None else open_incidents(asked)
+        return rollback.judge(figures, incidents, limits.rollback)
 
 
 @_answer

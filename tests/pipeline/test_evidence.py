@@ -191,6 +191,12 @@ def test_a_hotfix_goes_the_whole_way(release: Release) -> None:
         release.environ["PROMETHEUS_URL"] = url
         code, said_ = release.gate("staging", "production")
         assert code == 0, said_
+        # Thresholds of one's own count: this staging has had 168 hours.
+        strict = release.file.with_name("thresholds.yaml")
+        strict.write_text("go_no_go: {soak_h: 169, soak_window: 8d}\n")
+        release.environ["THRESHOLDS"] = str(strict)
+        assert release.gate("staging", "production")[0] == 1
+        release.environ.pop("THRESHOLDS")
         release.environ.pop("RELEASE_EVIDENCE")
         # The person who approved as release manager is no second person.
         release.file.write_text(release.file.read_text().replace("grace", "ada"))

@@ -67,6 +67,8 @@ def merged(own: Mapping[str, Any], people: Mapping[str, Any]) -> dict[str, Any]:
     """
     if people["version"] != own["version"]:
         raise ValueError(f"people attest {people['version']}, but this is {own['version']}")
+    if people.get("revision", own.get("revision")) != own.get("revision"):
+        raise ValueError(f"people attest the revision {people['revision']}, which this is not")
     for entry in sorted(own.keys() & people.keys()):
         if isinstance(own[entry], Mapping) and own[entry]["by"].startswith(_OURS):
             raise ValueError(f"{entry} is CI's to attest")
@@ -84,7 +86,9 @@ def _load(file: Path) -> dict[str, Any]:
 def _change(verb: str, file: Path, rest: Sequence[str]) -> dict[str, Any]:
     words = said(os.environ, datetime.now(UTC))
     if verb == "start":
-        return {"version": __version__, "type": type_of(__version__)}
+        # The image tells the same commit to Prometheus: no other build of this number is judged.
+        built = {"revision": sha} if (sha := os.environ.get("GITHUB_SHA")) else {}
+        return {"version": __version__, **built, "type": type_of(__version__)}
     evidence = _load(file)
     if verb == "add":
         entry, result = rest

@@ -52,7 +52,7 @@ class Attested:
 
     def rolled_back_within(self, seconds: int) -> Finding:
         """A rollback that was tried, and ended in time."""
-        criterion, wanted = "Rollback within its time", f"<= {seconds // 60} min"
+        criterion, wanted = "Rollback within its time", f"<= {seconds} s"
         drill = self.evidence.rollback
         if drill is None:
             return self._missing(criterion, wanted, "rollback")

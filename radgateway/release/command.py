@@ -57,10 +57,10 @@ soon as the verdict is certain. Canary and stable version are told apart by the 
 _ROLLBACK = f"""\
   radgateway release rollback-check --prometheus http://prometheus:9090 --track canary
   radgateway release rollback-check --prometheus http://prometheus:9090 \\
-      --incidents https://incidents.internal --incidents-token env:RAD_INCIDENT_KEY \\
-      || examples/release/rollback.sh
+      --incidents https://incidents.internal --incidents-token env:RAD_INCIDENT_KEY
 
-Exit 1 says that a trigger is met: roll back. Exit 2 says that nobody can tell; look yourself.
+Exit 1 says that a trigger is met: roll back, by examples/release/rollback.sh. Exit 2 says
+that nobody can tell; look yourself.
 
 {_CODES}"""
 _EXIT = f"""\

@@ -15,6 +15,7 @@ from radgateway.config.bind import Binder
 from radgateway.config.load import read_file
 from radgateway.config.problems import Report
 from radgateway.config.tree import note_places
+from radgateway.config.values import REVISION, matches
 from radgateway.release.types import Role, Type
 from radgateway.usage.moment import moment
 
@@ -128,8 +129,11 @@ class Evidence:
     """All of it. What is None nobody has attested."""
 
     version: str
-    """Of the release, as `rad_gateway_build_info` has it."""
+    """Of the release: the package's number."""
     type: Type
+    revision: str = ""
+    """The commit it was built from, as `telemetry.revision` has it. Empty means any build of the
+    version."""
     reason: str = ""
     """Of a hotfix: the critical bug or the security issue."""
     approvals: tuple[Approval, ...] = field(default=())
@@ -153,10 +157,17 @@ class Evidence:
     def __post_init__(self) -> None:
         if not self.version.strip():
             raise ValueError("version must not be empty")
+        if self.revision:
+            matches(self, "revision", REVISION, "letters, digits and dots, 64 at most")
         for each in fields(self):
             word = getattr(self, each.name)
             if getattr(word, "result", "") == "not_applicable" and each.name not in OPTIONAL:
                 raise ValueError(f"{each.name} must be passed or failed: no release goes without")
+
+    @property
+    def build(self) -> str:
+        """What is meant, as `rad_gateway_build_info` has it where the revision is told."""
+        return f"{self.version}+{self.revision}" if self.revision else self.version
 
 
 OPTIONAL: Final = frozenset({"migration", "feature_flags"})

@@ -5,7 +5,8 @@ from typing import Final
 FORM: Final = """\
 # What CI and people attest of a release. Fill in what is true; leave the rest out: what is not here
 # is not known. `by` is a person or a run of CI, `at` RFC 3339 or a day, `link` where more is seen.
-version: 1.4.0                # as rad_gateway_build_info has it
+version: 1.4.0                # the package's number
+# revision: 3bbdefc           # the commit, as telemetry.revision has it: no other build counts then
 type: minor                   # hotfix | patch | minor | major
 # reason: CVE-2026-0001       # of a hotfix
 

@@ -10,15 +10,12 @@ from radgateway.release.attested import Attested
 from radgateway.release.finding import Finding, Judgement, Limit, Reading, count, judged
 from radgateway.release.measures import serving
 from radgateway.release.opening import window_findings
-from radgateway.release.thresholds import Thresholds
 
 
 class Gate(NamedTuple):
     """What the way into the next environment asks for."""
 
     asks: Callable[[Attested], list[Finding]]
-    rollback_s: int | None = None
-    """Within how many seconds one is back: the strategy's rollback SLA."""
     serves: bool = False
     """Whether the environment before must be seen to run this very version."""
 
@@ -30,8 +27,8 @@ GATES: Final[Mapping[tuple[str, str], Gate]] = {
             said.passed("image_build"),
             said.scanned("Security scan", "critical"),
             said.passed("code_review"),
-        ],
-        rollback_s=15 * 60,
+            said.rolled_back_within(said.thresholds.gates.staging_rollback_s),
+        ]
     ),
     ("staging", "production"): Gate(
         lambda said: [
@@ -39,8 +36,8 @@ GATES: Final[Mapping[tuple[str, str], Gate]] = {
             said.passed("integration_tests"),
             *said.approved("release_manager"),
             *window_findings("production", said),
+            said.rolled_back_within(said.thresholds.gates.production_rollback_s),
         ],
-        rollback_s=5 * 60,
         serves=True,
     ),
 }
@@ -55,20 +52,18 @@ def gate(source: str, target: str) -> Gate:
     return found
 
 
-def queries(asked: Gate, thresholds: Thresholds, version: str) -> dict[str, str]:
+def queries(asked: Gate, said: Attested) -> dict[str, str]:
     """What the Prometheus of the environment before is asked, by name."""
-    return {"serving": serving(thresholds.job, version)} if asked.serves else {}
+    return {"serving": serving(said.thresholds.job, said.evidence)} if asked.serves else {}
 
 
 def judge(source: str, target: str, said: Attested, figures: Mapping[str, Reading]) -> Judgement:
     """The decision on a promotion; `figures` has what was asked for."""
-    asked, version = gate(source, target), said.evidence.version
+    asked, evidence = gate(source, target), said.evidence
     findings = asked.asks(said)
     if asked.serves:
         limit = Limit(">=", Decimal(1), count)
-        criterion = f"Instances in {source} that serve {version}"
+        criterion = f"Instances in {source} that serve {evidence.build}"
         findings.append(judged(criterion, figures["serving"], limit))
-    if asked.rollback_s is not None:
-        findings.append(said.rolled_back_within(asked.rollback_s))
-    question = f"Promote {version} ({said.evidence.type}) from {source} to {target}"
+    question = f"Promote {evidence.version} ({evidence.type}) from {source} to {target}"
     return Judgement(question=question, findings=tuple(findings))

@@ -18,22 +18,21 @@ from radgateway.release.finding import (
     ratio,
 )
 from radgateway.release.measures import P95, WORDS, hours_served, measure
-from radgateway.release.thresholds import Thresholds
 
 
-def queries(thresholds: Thresholds, version: str) -> dict[str, str]:
+def queries(said: Attested) -> dict[str, str]:
     """What the Prometheus of staging is asked, by name."""
-    job, limits = thresholds.job, thresholds.go_no_go
+    job, limits = said.thresholds.job, said.thresholds.go_no_go
     names = ("error-rate", *P95)
     return {
-        "soak": hours_served(job, version, limits.soak_window),
+        "soak": hours_served(job, said.evidence, limits.soak_window),
         **{name: measure(name, job, limits.window) for name in names},
     }
 
 
 def judge(said: Attested, figures: Mapping[str, Reading]) -> Judgement:
     """The decision; `figures` has what was asked for."""
-    limits, version = said.thresholds.go_no_go, said.evidence.version
+    limits, evidence = said.thresholds.go_no_go, said.evidence
     errors = _graded(
         f"Error rate in staging, {limits.window}",
         figures["error-rate"],
@@ -43,7 +42,11 @@ def judge(said: Attested, figures: Mapping[str, Reading]) -> Judgement:
     )
     findings = [
         said.passed("ci_checks"),
-        judged(f"Staging has served {version}", figures["soak"], Limit(">=", limits.soak_h, hours)),
+        judged(
+            f"Staging has served {evidence.build}",
+            figures["soak"],
+            Limit(">=", limits.soak_h, hours),
+        ),
         said.scanned("Vulnerabilities", "critical", "high"),
         errors,
         *(
@@ -63,7 +66,7 @@ def judge(said: Attested, figures: Mapping[str, Reading]) -> Judgement:
     ]
     if errors.verdict == "conditional":
         findings.append(said.passed("risk_assessment"))
-    question = f"Go or no-go for {version} ({said.evidence.type})"
+    question = f"Go or no-go for {evidence.version} ({evidence.type})"
     return Judgement(question=question, findings=tuple(findings))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final, NamedTuple
 
+from radgateway.release.evidence import Evidence
 from radgateway.slo.promql import seconds
 from radgateway.slo.triggers import TRIGGERS, Tracks, canary_tracks
 
@@ -44,12 +46,16 @@ def measure(name: str, job: str, window: str) -> str:
     return _MEASURES[name](of_job(job), window)
 
 
-def serving(job: str, version: str) -> str:
-    """How many instances serve a version."""
-    return f'count(rad_gateway_build_info{{job="{job}",version={json.dumps(version)}}})'
+def serving(job: str, evidence: Evidence) -> str:
+    """How many instances serve a build, or any build of a version where none is named."""
+    # An image tells its commit after the version, so the number alone matches nothing that it says.
+    operator, wanted = "=", evidence.build
+    if not evidence.revision:
+        operator, wanted = "=~", rf"{re.escape(evidence.version)}(\+.*)?"
+    return f'count(rad_gateway_build_info{{job="{job}",version{operator}{json.dumps(wanted)}}})'
 
 
-def hours_served(job: str, version: str, within: str) -> str:
-    """Hours in which a version was seen; a gap in the scraping costs its time."""
-    seen = f"count_over_time(({serving(job, version)})[{within}:{_SOAK_STEP}])"
+def hours_served(job: str, evidence: Evidence, within: str) -> str:
+    """Hours in which it was seen; a gap in the scraping costs its time."""
+    seen = f"count_over_time(({serving(job, evidence)})[{within}:{_SOAK_STEP}])"
     return f"{seen} * {seconds(_SOAK_STEP)} / 3600"

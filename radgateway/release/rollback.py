@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
@@ -20,6 +21,7 @@ from radgateway.release.finding import (
 )
 from radgateway.release.incidents import Incident
 from radgateway.release.measures import Row
+from radgateway.release.thresholds import Rollback
 from radgateway.slo.promql import seconds
 from radgateway.slo.triggers import TRIGGERS, Tracks, Trigger
 
@@ -45,12 +47,25 @@ def queries(tracks: Tracks) -> dict[str, Row]:
 
 
 def judge(
-    figures: Mapping[str, Sequence[Reading]], incidents: Sequence[Incident] | Unmeasured | None
+    figures: Mapping[str, Sequence[Reading]],
+    incidents: Sequence[Incident] | Unmeasured | None,
+    limits: Rollback,
 ) -> Judgement:
     """Whether a trigger is met. `incidents` are those open; None where nobody was asked."""
-    findings = [_triggered(trigger, figures[trigger.name]) for trigger in TRIGGERS]
+    findings = [_triggered(trigger, figures[trigger.name]) for trigger in _limited(limits)]
     findings.append(_incident(incidents))
     return Judgement(question="Automatic rollback triggers", findings=tuple(findings), words=WORDS)
+
+
+def _limited(limits: Rollback) -> list[Trigger]:
+    """The triggers with these limits."""
+    given = {
+        "error-rate": limits.error_ratio,
+        "overhead-p95": limits.p95_s,
+        "first-token-p95": limits.p95_s,
+        "availability": limits.availability,
+    }
+    return [replace(each, limit=given.get(each.name, each.limit)) for each in TRIGGERS]
 
 
 def _triggered(trigger: Trigger, row: Sequence[Reading]) -> Finding:

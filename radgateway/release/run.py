@@ -54,7 +54,7 @@ def gate(options: Options) -> Judgement:
 
     said = _attested(options)
     asked = gates.gate(options.source, options.target)
-    queries = gates.queries(asked, said.thresholds, said.evidence.version)
+    queries = gates.queries(asked, said)
     return gates.judge(options.source, options.target, said, _figures(options, queries, said.now))
 
 
@@ -64,8 +64,7 @@ def go_no_go(options: Options) -> Judgement:
     from radgateway.release import go_no_go as going  # noqa: PLC0415
 
     said = _attested(options)
-    queries = going.queries(said.thresholds, said.evidence.version)
-    return going.judge(said, _figures(options, queries, said.now))
+    return going.judge(said, _figures(options, going.queries(said), said.now))
 
 
 @_answer
@@ -88,11 +87,13 @@ def rollback_check(options: Options) -> Judgement:
     from radgateway.release.incidents import open_incidents  # noqa: PLC0415
     from radgateway.release.measures import of_job, of_track  # noqa: PLC0415
 
-    job = _thresholds(options).job
-    tracks = of_job(job) if options.track is None else of_track(job, options.track)
+    limits = _thresholds(options)
+    job, track = limits.job, options.track
+    tracks = of_job(job) if track is None else of_track(job, track)
     figures = _rows(options, rollback.queries(tracks), _now(options))
     with _incidents(options) as asked:
-        return rollback.judge(figures, None if asked is None else open_incidents(asked))
+        incidents = None if asked is None else open_incidents(asked)
+        return rollback.judge(figures, incidents, limits.rollback)
 
 
 @_answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Final
 
 from radgateway.config.bind import Binder
 from radgateway.config.load import read_file
@@ -13,6 +14,22 @@ from radgateway.config.tree import note_places
 from radgateway.release.windows import Windows
 from radgateway.slo.promql import seconds
 from radgateway.slo.settings import Settings
+from radgateway.slo.triggers import TRIGGERS
+
+_LIMITS: Final = {trigger.name: trigger.limit for trigger in TRIGGERS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """Between environments: within how many seconds one is back, the rollback SLA (4.2)."""
+
+    staging_rollback_s: int = 15 * 60
+    production_rollback_s: int = 5 * 60
+
+    def __post_init__(self) -> None:
+        for name in ("staging_rollback_s", "production_rollback_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +62,25 @@ class GoNoGo:
                 raise ValueError(f"{high} must not be under {low}, which is over 0")
         if not 0 <= self.soak_h * 3600 <= seconds(self.soak_window):
             raise ValueError("soak_h must be 0 or more and fit into soak_window")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """Of what runs (the strategy's 9.5); over which time is the trigger's own."""
+
+    error_ratio: Decimal = _LIMITS["error-rate"]
+    """Over it: back."""
+    p95_s: Decimal = _LIMITS["overhead-p95"]
+    """Seconds that the gateway owns. Over it: back."""
+    availability: Decimal = _LIMITS["availability"]
+    """Under it: back."""
+
+    def __post_init__(self) -> None:
+        for name in ("error_ratio", "availability"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must be between 0 and 1")
+        if not self.p95_s > 0:
+            raise ValueError("p95_s must be over 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +119,9 @@ class Thresholds:
     """Hours after which what was attested of a release is too old, 1 to 8784."""
     standing_max_age_d: int = 366
     """The same in days for what stands for longer than a release: a penetration test, a rota."""
+    gates: Gates = Gates()
     go_no_go: GoNoGo = GoNoGo()
+    rollback: Rollback = Rollback()
     exit: Exit = Exit()
     windows: Windows = field(default_factory=Windows)
 

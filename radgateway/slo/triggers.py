@@ -140,7 +140,7 @@ TRIGGERS: Final = (
         limit=Decimal("0.05"),
         window="2m",
         hold="2m",
-        words="More than 5 % of the requests fail, for two minutes.",
+        words="Too many requests fail, for two minutes.",
     ),
     Trigger(
         name="overhead-p95",
@@ -149,7 +149,7 @@ TRIGGERS: Final = (
         limit=Decimal(2),
         window="5m",
         hold="5m",
-        words="One request in 20 spends more than 2 s in the gateway itself, for five minutes.",
+        words="One request in 20 spends too long in the gateway itself, for five minutes.",
     ),
     Trigger(
         name="first-token-p95",
@@ -158,7 +158,7 @@ TRIGGERS: Final = (
         limit=Decimal(2),
         window="5m",
         hold="5m",
-        words="One stream in 20 begins after more than 2 s, for five minutes.",
+        words="One stream in 20 begins too late, for five minutes.",
     ),
     Trigger(
         name="availability",
@@ -166,7 +166,7 @@ TRIGGERS: Final = (
         worse="below",
         limit=Decimal("0.95"),
         window="5m",
-        words="Less than 95 % of the requests of five minutes are served.",
+        words="Too few of the requests of five minutes are served.",
     ),
     Trigger(
         name="sev-1",

@@ -130,6 +130,13 @@ def test_the_health_check_is_a_program_of_the_image(image: Image) -> None:
     assert image.config["StopSignal"] == "SIGTERM"
 
 
+def test_what_runs_tells_the_commit_of_its_label(image: Image) -> None:
+    """By it the evidence of a release finds its own build in Prometheus."""
+    environ = dict(each.split("=", 1) for each in image.config["Env"])
+    label = image.config["Labels"]["org.opencontainers.image.revision"]
+    assert environ["RADGATEWAY_TELEMETRY__REVISION"] == label.replace("-", ".")
+
+
 def test_its_size_is_what_the_documentation_says(image: Image) -> None:
     """Within a tenth; in megabytes of files, as `docker images` counts."""
     page = (ROOT / "docs" / "how-to" / "deploy-container.md").read_text()

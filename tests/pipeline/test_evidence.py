@@ -102,12 +102,20 @@ def test_people_may_say_at_the_next_gate_what_they_have_said_at_the_last() -> No
             {"version": "1.4.2", "type": "patch", "tests": {"by": "eve"}},
             "tests is CI's to attest",
         ),
+        ({"version": "1.4.2", "type": "patch", "revision": "0a1b"}, "the revision 0a1b, which"),
     ],
 )
 def test_people_cannot_stand_in_for_ci(people: dict[str, Any], says: str) -> None:
     """Nor is what they said of the last version good for this one."""
     with pytest.raises(ValueError, match=says):
-        merged({"version": "1.4.2", "type": "patch", "tests": CI}, people)
+        merged({"version": "1.4.2", "revision": "3bbd", "type": "patch", "tests": CI}, people)
+
+
+def test_evidence_is_of_one_build(release: Release) -> None:
+    """The commit that `.ci/image` has the gateway tell; people keep it by saying nothing of it."""
+    assert release.content["revision"] == RUN["GITHUB_SHA"]
+    people = {"version": __version__, "type": "patch"}
+    assert merged(release.content, people)["revision"] == RUN["GITHUB_SHA"]
 
 
 def test_the_first_gate_opens_by_the_tests(release: Release) -> None:
@@ -183,6 +191,12 @@ def test_a_hotfix_goes_the_whole_way(release: Release) -> None:
         release.environ["PROMETHEUS_URL"] = url
         code, said_ = release.gate("staging", "production")
         assert code == 0, said_
+        # Thresholds of one's own count: this staging has had 168 hours.
+        strict = release.file.with_name("thresholds.yaml")
+        strict.write_text("go_no_go: {soak_h: 169, soak_window: 8d}\n")
+        release.environ["THRESHOLDS"] = str(strict)
+        assert release.gate("staging", "production")[0] == 1
+        release.environ.pop("THRESHOLDS")
         release.environ.pop("RELEASE_EVIDENCE")
         # The person who approved as release manager is no second person.
         release.file.write_text(release.file.read_text().replace("grace", "ada"))

@@ -46,7 +46,7 @@ def test_the_digest_is_of_what_arrived(tmp_path: Path, programs: Programs) -> No
     assert ops_tool("skopeo")
     archive(tmp_path / "image.tar")
     (tmp_path / "scan.json").write_text("{}")
-    layout = tmp_path / "layout"
+    layout = tmp_path / "Layout"  # a folder keeps its name as it is
     done = run(
         "push-image", "--to", f"oci:{layout}:1", "--image-dir", tmp_path, env=programs.environ
     )

@@ -96,6 +96,9 @@ def test_a_mistake_in_the_evidence_is_found(
         ("go_no_go: {p95_ms: 800}", "p95_ms: unknown key"),
         ("go_no_go: {window: 1w}", "go_no_go.window: is wrong"),
         ("go_no_go: {error_ratio: 0.02}", "error_ratio_conditional must not be under error_ratio"),
+        ("gates: {staging_rollback_s: 0}", "gates.staging_rollback_s: must be over 0"),
+        ("rollback: {availability: 95}", "rollback.availability: must be between 0 and 1"),
+        ("rollback: {p95_s: 0}", "rollback.p95_s: must be over 0"),
         ("go_no_go: {soak_h: 200}", "go_no_go.soak_h: must be 0 or more and fit"),
         ("exit: {availability: 2}", "exit.availability: must be over 0 and at most 1"),
         ("job: 'a\"b'", "job: must be letters"),
@@ -155,12 +158,16 @@ def test_production_is_shut_in_a_freeze(evidence: str, capsys: pytest.CaptureFix
     assert shown.endswith("\nNO-GO\n")
 
 
-def test_the_rollback_check(capsys: pytest.CaptureFixture[str]) -> None:
-    """It stays while all is well, and a SEV-1 ends it."""
+def test_the_rollback_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It stays while all is well; a SEV-1 ends it, and so does a limit of one's own."""
+    strict = tmp_path / "strict.yaml"
+    strict.write_text("rollback: {availability: 0.9995}\n")
     with serving(staging) as url:
         command = ["release", "rollback-check", "--prometheus", url, "--track", "canary"]
         assert main(command) == 0
         assert "give --incidents URL" in capsys.readouterr().out
+        assert main([*command, "--thresholds", str(strict)]) == 1
+        assert ">= 99.95 %" in capsys.readouterr().out
         with serving(replying({"data": [{"severity": "SEV-1", "title": "all down"}]})) as app:
             assert main([*command, "--incidents", app]) == 1
     assert "all down" in capsys.readouterr().out
@@ -286,7 +293,7 @@ def test_the_pages_files_can_be_used(tmp_path: Path) -> None:
     file.write_text(thresholds)
     found = load_thresholds(file)
     assert found.windows.zone == "Europe/Berlin"
-    sections = (found, found.go_no_go, found.exit, found.windows)
+    sections = (found, found.gates, found.go_no_go, found.rollback, found.exit, found.windows)
     names = {field.name for section in sections for field in fields(section)}
     assert [name for name in sorted(names) if f"{name}:" not in thresholds] == []
 

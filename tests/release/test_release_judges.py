@@ -13,11 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from release.release_evidence import APPROVALS, AT, NOW, SAID, attestation, attested
 
+from radgateway import __version__
+from radgateway.assembly.standing import running_version
+from radgateway.config import GatewayConfig
+from radgateway.config.schema import TelemetryConfig
 from radgateway.release import exit_criteria, gate, go_no_go, rollback
-from radgateway.release.evidence import Approval, Drill, P1Review, Scan
+from radgateway.release.evidence import Approval, Drill, Evidence, P1Review, Scan
 from radgateway.release.finding import Finding, Judgement, Reading, Unmeasured
 from radgateway.release.incidents import Incident, P1Tally
-from radgateway.release.thresholds import Thresholds
+from radgateway.release.thresholds import Gates, Rollback, Thresholds
 from radgateway.release.types import TYPES, Type
 from radgateway.slo.triggers import TRIGGERS, Tracks
 
@@ -66,8 +70,8 @@ def test_a_gate_opens_where_all_of_it_is_there(way: tuple[str, str]) -> None:
                 "Approval: product",
                 "Approval: engineering",
                 "Deployment window",
-                "Instances in staging that serve 1.4.0",
                 "Rollback within its time",
+                "Instances in staging that serve 1.4.0",
             ],
         ),
     ],
@@ -119,11 +123,29 @@ def test_a_rollback_has_its_time(way: tuple[str, str], took_s: int, code: int) -
     assert gate.judge(*way, said, SERVED).exit_code == code
 
 
+def test_the_time_of_a_rollback_is_configurable() -> None:
+    """For each gate on its own."""
+    drill = Drill(result="passed", took_s=90, **SAID)
+    for name, code in (("staging_rollback_s", 0), ("production_rollback_s", 1)):
+        said = attested(Thresholds(gates=Gates(**{name: 60})), rollback=drill)
+        assert gate.judge("staging", "production", said, SERVED).exit_code == code
+
+
 def test_staging_has_to_serve_the_very_version() -> None:
     """Smoke tests of another one say nothing about this one."""
     way = ("staging", "production")
     assert gate.judge(*way, attested(), {"serving": GAP}).exit_code == 2
     assert gate.judge(*way, attested(), {"serving": Decimal(0)}).exit_code == 1
+
+
+def test_a_build_is_named_as_a_gateway_names_it() -> None:
+    """The version in `rad_gateway_build_info`, with the commit and without."""
+    for revision in ("3bbdefc", ""):
+        config = GatewayConfig(telemetry=TelemetryConfig(revision=revision or None))
+        said = Evidence(version=__version__, type="patch", revision=revision)
+        assert said.build == running_version(config)
+    with pytest.raises(ValueError, match="revision"):
+        Evidence(version="1.4.0", type="minor", revision='"}')
 
 
 def test_there_is_no_way_round_an_environment() -> None:
@@ -328,7 +350,7 @@ def quiet() -> dict[str, list[Reading]]:
 
 def test_nothing_wrong_is_no_rollback() -> None:
     """And that nobody was asked for incidents is said."""
-    judgement = rollback.judge(quiet(), None)
+    judgement = rollback.judge(quiet(), None, Rollback())
     assert (judgement.decision, judgement.exit_code) == ("STAY", 0)
     assert judgement.findings[-1].verdict == "not judged"
 
@@ -347,13 +369,30 @@ def test_each_trigger_rolls_back(name: str, figure: str) -> None:
     """Beyond its limit for all of its time; at the limit, or for a moment less, it does not."""
     row = quiet()
     row[name] = [Decimal(figure)] * len(row[name])
-    assert rollback.judge(row, []).decision == "ROLL BACK"
+    assert rollback.judge(row, [], Rollback()).decision == "ROLL BACK"
     (trigger,) = (each for each in TRIGGERS if each.name == name)
     row[name] = [trigger.limit] * len(row[name])
-    assert rollback.judge(row, []).decision == "STAY"
+    assert rollback.judge(row, [], Rollback()).decision == "STAY"
     if trigger.hold:
         row[name] = [trigger.limit, *[Decimal(figure)] * trigger.failure_limit]
-        assert rollback.judge(row, []).decision == "STAY"
+        assert rollback.judge(row, [], Rollback()).decision == "STAY"
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("error-rate", Rollback(error_ratio=Decimal("0.01"))),
+        ("overhead-p95", Rollback(p95_s=Decimal("0.01"))),
+        ("first-token-p95", Rollback(p95_s=Decimal("0.01"))),
+        ("availability", Rollback(availability=Decimal("0.99"))),
+    ],
+)
+def test_a_trigger_s_limit_is_configurable(name: str, limits: Rollback) -> None:
+    """What the strategy's bears, a stricter one does not."""
+    row = quiet()
+    row[name] = [Decimal("0.98" if name == "availability" else "0.04")] * len(row[name])
+    assert rollback.judge(row, [], Rollback()).decision == "STAY"
+    assert rollback.judge(row, [], limits).decision == "ROLL BACK"
 
 
 @given(st.data())
@@ -363,7 +402,9 @@ def test_a_rollback_needs_every_moment_and_a_stay_needs_one(data: Any) -> None:
     moments = st.sampled_from([Decimal("0.2"), Decimal(0), GAP])
     size = trigger.failure_limit + 1
     row = data.draw(st.lists(moments, min_size=size, max_size=size))
-    verdict = named(rollback.judge({**quiet(), "error-rate": row}, []), "error-rate").verdict
+    verdict = named(
+        rollback.judge({**quiet(), "error-rate": row}, [], Rollback()), "error-rate"
+    ).verdict
     if set(row) == {Decimal("0.2")}:
         assert verdict == "fail"
     elif row[-1] != GAP and Decimal(0) in row:
@@ -396,7 +437,7 @@ def test_a_trigger_holds_as_long_as_the_strategy_says() -> None:
 )
 def test_a_sev_1_rolls_back(incidents: Any, decision: str) -> None:
     """Whatever the figures say."""
-    assert rollback.judge(quiet(), incidents).decision == decision
+    assert rollback.judge(quiet(), incidents, Rollback()).decision == decision
 
 
 def test_the_tests_time_is_in_the_window() -> None:

@@ -444,6 +444,34 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
     told(story)
 
 
+def test_a_password_that_waits_for_a_restart_holds_back_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else no reload would be taken between the rotation of a database's password and a restart."""
+    address = tmp_path / "address"
+    storage = {"usage": f"file:{address}"}
+
+    async def story() -> None:
+        address.write_text(f"sqlite:///{tmp_path}/first.db")
+        gateway = create_gateway(config(storage=storage))
+        async with gateway.lifespan():
+            address.write_text(f"sqlite:///{tmp_path}/other.db")
+            assert (await gateway.reload(config(storage=storage))).changes == ()
+            key = {"name": "k", "secret": "key-2"}
+            diff = await gateway.reload(config(storage=storage, keys=[key]))
+            assert diff.paths == ["keys.k.secret"]
+            assert (await ask(gateway, "key-2")).status == 200
+            with pytest.raises(NeedsRestart, match=r"storage\.usage"):
+                await gateway.reload(config(keys=[key]))
+
+    told(story)
+    waiting = [r for r in caplog.records if r.getMessage() == "radgateway.secrets.needs_restart"]
+    assert [vars(record)["changed"] for record in waiting] == [
+        [f"storage.usage from file:{address}"]
+    ] * 2
+    assert "other.db" not in caplog.text
+
+
 def test_an_issuer_that_is_the_same_keeps_its_keys() -> None:
     """What judges tokens goes on through a reload of something else, and not through a new secret,
     after which a token by the old one is refused."""

@@ -365,6 +365,9 @@ def test_fifty_reloads_leave_what_one_leaves() -> None:
             async def left(gateway: Gateway) -> dict[str, int]:
                 await ask(gateway)
                 await retired(gateway)
+                await drive(
+                    gateway, http_scope("/health/ready", method="GET")
+                )  # looks at all dependencies
                 text = await metrics(gateway)
                 counted = [line for line in text.splitlines() if line.startswith("rad_gateway")]
                 while one.open > 1:

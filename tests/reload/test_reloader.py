@@ -55,7 +55,7 @@ async def ask(gateway: Gateway, key: str = "key-1", **body: Any) -> Answer:
 
 
 def told(story: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(story(), 20))
+    asyncio.run(asyncio.wait_for(story(), 60))
 
 
 def now(gateway: Gateway) -> Generation:
@@ -388,7 +388,7 @@ def test_fifty_reloads_leave_what_one_leaves() -> None:
                     await gateway.reload(made(number))
                     await ask(gateway)
                 last = await left(gateway)
-                for _ in range(200):  # the provider's own ends end a moment after ours
+                for _ in range(1_000):  # the provider's own ends end a moment after ours
                     last = await left(gateway)
                     if all(last[name] <= first[name] for name in ("tasks", "files")):
                         break

@@ -123,7 +123,7 @@ class Parts:
         providers.join_ejection_groups(config, policies)
         if lasting.hints is not None:
             lasting.hints.watch_only(policies)
-        lasting.dependencies.checks = standing.checks(self)
+        lasting.dependencies.watch(standing.checks(self))
         sampled: list[Callable[[float], object]] = [
             lambda lag_s: instruments.retry_budget_balance.set(budget.balance),
             lambda lag_s: instruments.secrets_age.set(lasting.secrets.age_s),

@@ -208,23 +208,29 @@ class DependencyWatch:
         *,
         interval_s: float = 1.0,
     ) -> None:
-        self.checks = dict(checks)
-        """May be replaced while it runs."""
+        self._checks = dict(checks)
         self._on_change = on_change
         self._interval_s = interval_s
         self._modes: dict[str, Mode] = {}
         self._task: asyncio.Task[None] | None = None
 
+    def watch(self, checks: Mapping[str, Check]) -> None:
+        """Look at these from now on. What nothing depends on any more is well, as of now: what
+        shows it may be taken away before the next look."""
+        self._checks = dict(checks)
+        for name in self._modes.keys() - checks.keys():
+            before = self._modes.pop(name)
+            if self._on_change is not None:
+                self._on_change(name, before, mode_of(name, "ok"))
+
     def read(self) -> dict[str, Mode]:
         """Each dependency's mode now."""
-        modes = {name: mode_of(name, check()) for name, check in self.checks.items()}
-        before, self._modes = self._modes, modes
+        modes = {name: mode_of(name, check()) for name, check in self._checks.items()}
+        before, self._modes = self._modes, dict(modes)
         if self._on_change is not None and modes != before:
             for name, mode in modes.items():
                 if before.get(name) != mode:
                     self._on_change(name, before.get(name), mode)
-            for name in before.keys() - modes.keys():  # nothing depends on it any more
-                self._on_change(name, before[name], mode_of(name, "ok"))
         return modes
 
     def start(self) -> None:

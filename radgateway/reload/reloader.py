@@ -26,9 +26,11 @@ from radgateway.config.secrets import secrets_in
 from radgateway.inbound.drain import Drain
 from radgateway.reload.refusals import NeedsRestart, ReloadFailed
 from radgateway.reload.retirement import Retirement, closed
+from radgateway.secrets.rotation import held_back
 from radgateway.telemetry.instruments import Instruments, LabelSets
 from radgateway.telemetry.redaction import remember
 
+_log = logging.getLogger("radgateway.secrets")
 _audit = logging.getLogger("radgateway.audit")
 
 _READ_S = 60.0
@@ -183,7 +185,7 @@ class Reloader:
     async def _checked(self) -> Diff:
         async with self._lock:
             config = await self._source()
-            return await in_thread(partial(_judged, self.current, config))
+            return (await in_thread(partial(_judged, self.current, config))).diff
 
     async def _source(self) -> GatewayConfig:
         if self._read is None:
@@ -194,7 +196,9 @@ class Reloader:
         before = self.current
         if self._drain.leaving:
             raise ReloadFailed("this process is shutting down")
-        diff = await in_thread(partial(_judged, before, config))
+        config, diff, waiting = await in_thread(partial(_judged, before, config))
+        if waiting:
+            _log.warning("radgateway.secrets.needs_restart", extra={"changed": waiting})
         if not diff.changes:
             self._unchanged(by)
             return diff
@@ -257,14 +261,25 @@ class Reloader:
         _audit.warning("radgateway.config.reload_refused", extra=fields)
 
 
-def _judged(current: Generation, config: GatewayConfig) -> Diff:
+class _Judged(NamedTuple):
+    """A configuration that can come into force."""
+
+    config: GatewayConfig
+    diff: Diff
+    waiting: list[str]
+    """Secrets that are other ones after a restart, and stay what they are until then."""
+
+
+def _judged(current: Generation, config: GatewayConfig) -> _Judged:
     """What a configuration would change. Raises `NeedsRestart`."""
+    config, waiting = held_back(config, current.config)
     diff = differences(current.config, config)
     stuck = needing_restart(diff.paths)
     if stuck:
         raise NeedsRestart(stuck)
     files = rewritten(current.marks, file_marks(config))
-    return Diff((*diff.changes, *(Change(key, hidden=True) for key in files)))
+    more = (Change(key, hidden=True) for key in files)
+    return _Judged(config, Diff((*diff.changes, *more)), waiting)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

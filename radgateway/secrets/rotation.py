@@ -1,7 +1,7 @@
 """What became of the secrets of a configuration: looked up again, and put in where they differ.
 
 `env:` is not looked up: a process's variables stay as they were. What can't be read any more, or
-can't be used, keeps its last value.
+can't be used, keeps its last value. So does what a running process can't follow.
 """
 
 from __future__ import annotations
@@ -75,3 +75,27 @@ def rotated(config: GatewayConfig, texts: Mapping[str, str]) -> Rotation:
 
     made: GatewayConfig = map_secrets(config, (), renewed)
     return Rotation(made, tuple(changed), tuple(waiting), faults)
+
+
+def held_back(config: GatewayConfig, current: GatewayConfig) -> tuple[GatewayConfig, list[str]]:
+    """The configuration with the secrets that `current` has of the same references, where a
+    running process can't take up others; and where others wait for a restart with that."""
+    standing: dict[Path, Secret | Dsn] = {}
+    waiting: list[str] = []
+
+    def note(value: Secret | Dsn, path: Path) -> Secret | Dsn:
+        if needing_restart([dotted(path)]):
+            standing[path] = value
+        return value
+
+    def held(value: Secret | Dsn, path: Path) -> Secret | Dsn:
+        stands = standing.get(path, value)
+        reference = secret_of(value).reference
+        if stands == value or reference is None or reference != secret_of(stands).reference:
+            return value
+        waiting.append(f"{dotted(path)} from {reference}")
+        return stands
+
+    map_secrets(current, (), note)
+    made: GatewayConfig = map_secrets(config, (), held)
+    return (made if waiting else config), waiting

@@ -748,13 +748,17 @@ def test_a_state_that_nobody_declared_is_shown_as_such() -> None:
 
 
 def test_what_nothing_depends_on_any_more_is_degraded_no_more() -> None:
-    """A dependency that goes away while it is not well leaves no gauge that says so."""
+    """A dependency that goes away while it is not well leaves no gauge that says so.
+
+    That is told when it goes: a second later its gauges are gone, and would come back.
+    """
     told: list[tuple[str, str, bool]] = []
     watch = DependencyWatch(
         {"usage": lambda: "ok", "provider:gone": lambda: "open"},
         lambda name, before, mode: told.append((name, mode.state, mode.available)),
     )
     watch.read()
-    watch.checks = {"usage": lambda: "ok"}
-    watch.read()
+    watch.watch({"usage": lambda: "ok"})
     assert told[2:] == [("provider:gone", "ok", True)]
+    watch.read()
+    assert len(told) == 3

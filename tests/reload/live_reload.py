@@ -63,7 +63,7 @@ class Live:
 
     def shown(self) -> dict[str, Any]:
         """What the management API shows of the configuration."""
-        answer = httpx.get(self.url + "/v0/management/config", headers=ADMIN)
+        answer = httpx.get(self.url + "/v0/management/config", headers=ADMIN, timeout=LIMIT_S)
         shown: dict[str, Any] = answer.json()
         return shown
 
@@ -76,7 +76,7 @@ class Live:
 
     def metric(self, name: str) -> float:
         """One sample of the metrics."""
-        text = httpx.get(self.url + "/metrics").text
+        text = httpx.get(self.url + "/metrics", timeout=LIMIT_S).text
         (line,) = (line for line in text.splitlines() if line.startswith(name + " "))
         return float(line.rpartition(" ")[2])
 

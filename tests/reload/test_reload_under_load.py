@@ -67,6 +67,7 @@ class Load:
         self.failures: list[str] = []
         self.plain = self.streams = 0
         self._ended = False
+        self._under_way: set[object] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
@@ -94,6 +95,12 @@ class Load:
             self.failures.append(f"stream {key}: {answer.status_code} {lines[-1:]}")
         self.streams += 1
 
+    async def turned(self) -> None:
+        """Wait until each request that is under way now has ended."""
+        before = set(self._under_way)
+        while before & self._under_way:
+            await asyncio.sleep(0.02)
+
     async def _stream(self, client: httpx.AsyncClient) -> None:
         await self.stream(client, 6)
 
@@ -108,10 +115,14 @@ class Load:
 
     async def _repeat(self, ask: Callable[[httpx.AsyncClient], Any], client: Any) -> None:
         while not self._ended:
+            request = object()
+            self._under_way.add(request)
             try:
                 await ask(client)
             except httpx.HTTPError as error:
                 self.failures.append(repr(error))
+            finally:
+                self._under_way.discard(request)
 
 
 def config(vendor: Provider, *, vendor_key: str = "vendor-key-1", **changes: Any) -> dict[str, Any]:
@@ -201,7 +212,7 @@ def test_no_request_fails_while_keys_are_rotated(tmp_path: Path) -> None:
                         both = config(upstream, vendor_key=new, keys=keys)
                         await reloaded(gateway, both, by_signal=next(signals))
                         load.key = keys[1]["secret"]
-                        await asyncio.sleep(1.2)
+                        await load.turned()
                         vendor.accepted = {new}
                         alone = config(upstream, vendor_key=new, keys=keys[1:])
                         await reloaded(gateway, alone, by_signal=next(signals))

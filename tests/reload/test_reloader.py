@@ -55,7 +55,7 @@ async def ask(gateway: Gateway, key: str = "key-1", **body: Any) -> Answer:
 
 
 def told(story: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(story(), 20))
+    asyncio.run(asyncio.wait_for(story(), 60))
 
 
 def now(gateway: Gateway) -> Generation:
@@ -365,6 +365,9 @@ def test_fifty_reloads_leave_what_one_leaves() -> None:
             async def left(gateway: Gateway) -> dict[str, int]:
                 await ask(gateway)
                 await retired(gateway)
+                await drive(
+                    gateway, http_scope("/health/ready", method="GET")
+                )  # looks at all dependencies
                 text = await metrics(gateway)
                 counted = [line for line in text.splitlines() if line.startswith("rad_gateway")]
                 while one.open > 1:
@@ -385,7 +388,7 @@ def test_fifty_reloads_leave_what_one_leaves() -> None:
                     await gateway.reload(made(number))
                     await ask(gateway)
                 last = await left(gateway)
-                for _ in range(200):  # the provider's own ends end a moment after ours
+                for _ in range(1_000):  # the provider's own ends end a moment after ours
                     last = await left(gateway)
                     if all(last[name] <= first[name] for name in ("tasks", "files")):
                         break
@@ -442,6 +445,34 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
             assert after is not before
 
     told(story)
+
+
+def test_a_password_that_waits_for_a_restart_holds_back_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else no reload would be taken between the rotation of a database's password and a restart."""
+    address = tmp_path / "address"
+    storage = {"usage": f"file:{address}"}
+
+    async def story() -> None:
+        address.write_text(f"sqlite:///{tmp_path}/first.db")
+        gateway = create_gateway(config(storage=storage))
+        async with gateway.lifespan():
+            address.write_text(f"sqlite:///{tmp_path}/other.db")
+            assert (await gateway.reload(config(storage=storage))).changes == ()
+            key = {"name": "k", "secret": "key-2"}
+            diff = await gateway.reload(config(storage=storage, keys=[key]))
+            assert diff.paths == ["keys.k.secret"]
+            assert (await ask(gateway, "key-2")).status == 200
+            with pytest.raises(NeedsRestart, match=r"storage\.usage"):
+                await gateway.reload(config(keys=[key]))
+
+    told(story)
+    waiting = [r for r in caplog.records if r.getMessage() == "radgateway.secrets.needs_restart"]
+    assert [vars(record)["changed"] for record in waiting] == [
+        [f"storage.usage from file:{address}"]
+    ] * 2
+    assert "other.db" not in caplog.text
 
 
 def test_an_issuer_that_is_the_same_keeps_its_keys() -> None:

@@ -7,23 +7,21 @@ from hypothesis import strategies as st
 
 from radgateway.config import GatewayConfig, load_config
 from radgateway.config.references import Unreadable
-from radgateway.secrets.rotation import looked_up, rotated
+from radgateway.secrets.rotation import held_back, looked_up, rotated
 
 ENVIRON = {"A": "key-of-a", "B": "key-of-b", "P": "key-of-p", "DB": "redis://:pw@h/0"}
 
 
-def config() -> GatewayConfig:
-    return load_config(
-        {
-            "keys": [{"name": "a", "secret": "env:A"}, {"name": "b", "secret": "env:B"}],
-            "providers": {
-                "p": {"kind": "openai", "base_url": "http://localhost/v1", "api_key": "env:P"}
-            },
-            "models": {"m": {"candidates": [{"provider": "p"}]}},
-            "storage": {"usage": "memory://", "limits": "env:DB"},
-        },
-        ENVIRON,
-    )
+DOCUMENT = {
+    "keys": [{"name": "a", "secret": "env:A"}, {"name": "b", "secret": "env:B"}],
+    "providers": {"p": {"kind": "openai", "base_url": "http://localhost/v1", "api_key": "env:P"}},
+    "models": {"m": {"candidates": [{"provider": "p"}]}},
+    "storage": {"usage": "memory://", "limits": "env:DB"},
+}
+
+
+def config(**changed: str) -> GatewayConfig:
+    return load_config(DOCUMENT, ENVIRON | changed)
 
 
 def test_only_what_differs_is_changed_and_named() -> None:
@@ -45,6 +43,23 @@ def test_an_address_of_a_storage_waits_for_a_restart() -> None:
     assert after.waiting == ("storage.limits from env:DB",)
     assert not after.changed
     assert after.config == config()
+
+
+def test_what_waits_for_a_restart_holds_back_nothing_else() -> None:
+    """The address stays the one that is connected; the key beside it is the new one."""
+    current = config()
+    made, waiting = held_back(config(DB="redis://:other@h/0", A="another-of-a"), current)
+    assert waiting == ["storage.limits from env:DB"]
+    assert made.storage == current.storage
+    assert made.keys[0].secret.reveal() == "another-of-a"
+
+
+def test_another_reference_is_another_storage() -> None:
+    """Somebody wrote it there, and must hear that it is not done."""
+    moved = load_config(
+        {**DOCUMENT, "storage": {"limits": "env:DB2"}}, {**ENVIRON, "DB2": "redis://h2/0"}
+    )
+    assert held_back(moved, config()) == (moved, [])
 
 
 def test_a_secret_that_no_header_can_carry_is_not_taken() -> None:

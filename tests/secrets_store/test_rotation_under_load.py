@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from secrets_store.live_rotation import RATE_PER_S, Live, Vendor, failed, live
+from secrets_store.live_rotation import LIMIT_S, RATE_PER_S, Live, Vendor, failed, live
 from secrets_store.store_config import CACHE_KEY
 from serving import provider
 
@@ -88,7 +88,8 @@ async def rotated(gateway: Live, vendor: Vendor, put: Put, *, workers: int) -> N
         vendor.taken.add("sk-of-the-vendor-2")
         put(P="sk-of-the-vendor-2")
         await gateway.until_rotated(workers)
-        await asyncio.sleep(0.2)  # what was under way with the old one ends
+        if under_way := list(before.pending):
+            await asyncio.wait(under_way, timeout=LIMIT_S)  # with the old one, each of them
         vendor.taken.remove("sk-of-the-vendor-1")
         # A caller's key: the next one lets in beside the first, until all have it.
         put(NEXT="the-callers-key-2")

@@ -188,6 +188,15 @@ def test_waits_have_bounds(attempts: int, asked_s: float | None, seed: int) -> N
     assert wait_s(ATTEMPTS_MAX, asked_s, random.Random(seed)) is None
 
 
+def test_a_message_is_tried_for_as_long_as_it_is_said() -> None:
+    """The longest waits come to 47 minutes, and half of that is the average (docs/how-to)."""
+    most_s = sum(min(CAP_S, BASE_S * 2**attempts) for attempts in range(1, ATTEMPTS_MAX))
+    rng = random.Random(1)
+    waits = [wait_s(n, None, rng) or 0.0 for _ in range(500) for n in range(1, ATTEMPTS_MAX)]
+    assert round(most_s / 60) == 47
+    assert abs(sum(waits) / 500 / most_s - 0.5) < 0.03
+
+
 def test_a_change_and_its_messages_are_one(store: Store) -> None:
     """Where anything fails, neither is there."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from radgateway.incident.notices import Message
-from radgateway.slo.alerts import SERVICE
+from radgateway.slo.alert import SERVICE
 from radgateway.usage.moment import rfc3339
 
 Outcome = Literal["deployed", "rolled_back", "failed"]

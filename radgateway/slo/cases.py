@@ -13,7 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from radgateway.slo.alerts import Alert
+from radgateway.slo.alert import Alert
 from radgateway.slo.settings import Settings
 from radgateway.slo.yaml_text import Value
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from radgateway.slo.alerts import SERVICE, alerting_group
+from radgateway.slo.alert import SERVICE
+from radgateway.slo.alerts import alerting_group
 from radgateway.slo.promql import seconds
 from radgateway.slo.rules import groups
 from radgateway.slo.settings import Settings

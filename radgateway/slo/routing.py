@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from radgateway.slo.alerts import SERVICE, TEAMS, Delivery, burn_name
+from radgateway.slo.alert import SERVICE, TEAMS, Delivery
+from radgateway.slo.alerts import burn_name
 from radgateway.slo.objectives import BURN_PAIRS
 from radgateway.slo.settings import Contacts, Settings
 from radgateway.slo.yaml_text import Value

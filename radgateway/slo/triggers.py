@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
 from radgateway.slo import requests
-from radgateway.slo.alerts import SERVICE
+from radgateway.slo.alert import SERVICE
 from radgateway.slo.objectives import INDICATORS
 from radgateway.slo.promql import number, seconds
 

@@ -12,7 +12,8 @@ from slo_tools import ROOT
 from radgateway.incident.record import Priority
 from radgateway.incident.severity import AUDIENCES, MATRIX, triage
 from radgateway.incident.words import span, template
-from radgateway.slo.alerts import TEAMS, alerts
+from radgateway.slo.alert import TEAMS
+from radgateway.slo.alerts import alerts
 from radgateway.slo.routing import ESCALATION, receivers_of
 from radgateway.slo.settings import Settings
 from radgateway.slo.tables import Table

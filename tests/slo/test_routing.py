@@ -9,7 +9,8 @@ import pytest
 import yaml
 from slo_tools import PACK, run
 
-from radgateway.slo.alerts import Alert, alerts
+from radgateway.slo.alert import Alert
+from radgateway.slo.alerts import alerts
 from radgateway.slo.routing import ESCALATION, receivers_of
 from radgateway.slo.settings import Settings
 

@@ -14,7 +14,8 @@ from slo.promql_labels import known_to, labels_of, measured
 from slo_tools import PACK, run, written
 
 from radgateway.routing.trial import FAILOVER_STATUSES
-from radgateway.slo.alerts import RESPONSES, SEVERITIES, Alert, alerts
+from radgateway.slo.alert import RESPONSES, SEVERITIES, Alert
+from radgateway.slo.alerts import alerts
 from radgateway.slo.objectives import Objective, Objectives
 from radgateway.slo.pack import artefacts
 from radgateway.slo.promql import edge

@@ -11,8 +11,7 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/python3-debian13:nonroot@sha256:83aa8d4f74a4
 FROM ${BUILD_IMAGE} AS build
 COPY .ci/image-requirements.txt /build/requirements.txt
 # Wheels alone: a source distribution would run its own code here.
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+RUN python3 -m pip install --no-cache-dir --quiet --disable-pip-version-check --root-user-action ignore \
       --require-hashes --no-deps --only-binary :all: --no-compile \
       --target /app --requirement /build/requirements.txt \
  && rm -rf /app/bin
